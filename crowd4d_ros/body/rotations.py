@@ -1,0 +1,106 @@
+"""Rotations as torch tensors with any leading dimensions, differentiable everywhere they are defined.
+
+Axis-angle: (…, 3) radians. Quaternions: (…, 4) unit, w first. Matrices: (…, 3, 3), acting on columns.
+Close to a removable singularity the closed form is replaced by its Taylor series, *before* the division,
+so that neither the value nor the gradient sees 0/0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SERIES_BELOW = 1e-4
+"""rad²: the first neglected term is then below 1e-13, beneath double precision's use."""
+
+
+def _sinc(squared: Tensor) -> Tensor:
+    """sin(x)/x from x²."""
+    small = squared < SERIES_BELOW
+    x = torch.where(small, 1.0, squared).sqrt()
+    return torch.where(small, 1 - squared / 6 * (1 - squared / 20), x.sin() / x)
+
+
+def skew(v: Tensor) -> Tensor:
+    """The matrix (…, 3, 3) of the cross product: skew(v) @ u = v × u."""
+    x, y, z = v.unbind(-1)
+    o = torch.zeros_like(x)
+    return torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*v.shape, 3)
+
+
+def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+    """Rodrigues' formula: (…, 3) radians → (…, 3, 3)."""
+    squared = axis_angle.square().sum(-1)
+    sine, versine = (
+        _sinc(squared),
+        0.5 * _sinc(squared / 4).square(),
+    )  # (1 − cos θ)/θ² without the cancellation
+    x, y, z = axis_angle.unbind(-1)
+    sx, sy, sz = sine * x, sine * y, sine * z
+    vx, vy, vz = versine * x, versine * y, versine * z
+    xx, yy, zz, xy, xz, yz = vx * x, vy * y, vz * z, vx * y, vx * z, vy * z
+    rows = [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, yz - sx, xz - sy, yz + sx, 1 - xx - yy]
+    return torch.stack(rows, -1).reshape(*axis_angle.shape, 3)
+
+
+def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:
+    """(…, 3) radians → (…, 4)."""
+    quarter = axis_angle.square().sum(-1, keepdim=True) / 4
+    vector = 0.5 * _sinc(quarter) * axis_angle
+    # cos(θ/2) = 1 − 2 sin²(θ/4): smooth in θ², where cos(sqrt(θ²)/2) is not at 0
+    return torch.cat([1 - 0.5 * quarter * _sinc(quarter / 4).square(), vector], -1)
+
+
+def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
+    """(…, 4) → (…, 3) radians, of length at most π; at π either sign."""
+    quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    cosine, vector = quaternion[..., :1], quaternion[..., 1:]
+    squared = vector.square().sum(-1, keepdim=True)
+    small = squared < SERIES_BELOW
+    sine = torch.where(small, 1.0, squared).sqrt()
+    series = 2 + squared * (1 / 3 + squared * 3 / 20)  # 2 asin(s)/s
+    return torch.where(small, series, 2 * torch.atan2(sine, cosine) / sine) * vector
+
+
+def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
+    """The quaternion of R(a) R(b)."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    w = aw * bw - ax * bx - ay * by - az * bz
+    x = aw * bx + ax * bw + ay * bz - az * by
+    y = aw * by - ax * bz + ay * bw + az * bx
+    z = aw * bz + ax * by - ay * bx + az * bw
+    return torch.stack([w, x, y, z], -1)
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """(…, 3, 3) → (…, 4), exact at every angle.
+
+    The rows of the symmetric matrix 4 q qᵀ are multiples of q, and its entries are sums of entries of R; the
+    row of the largest diagonal entry is never short.
+    """
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
+    x, y, z = m21 - m12, m02 - m20, m10 - m01
+    xy, xz, yz = m01 + m10, m02 + m20, m12 + m21
+    w2, x2 = 1 + m00 + m11 + m22, 1 + m00 - m11 - m22
+    y2, z2 = 1 - m00 + m11 - m22, 1 - m00 - m11 + m22
+    outer = torch.stack([w2, x, y, z, x, x2, xy, xz, y, xy, y2, yz, z, xz, yz, z2], -1)
+    largest = torch.stack([w2, x2, y2, z2], -1).argmax(-1)[..., None, None]
+    row: Tensor = outer.reshape(*w2.shape, 4, 4).take_along_dim(largest, -2).squeeze(-2)
+    return row / row.square().sum(-1, keepdim=True).sqrt()
+
+
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
+    """The rotation's logarithm: (…, 3, 3) → (…, 3) radians, of length at most π."""
+    return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
+
+
+def compose(a: Tensor, b: Tensor) -> Tensor:
+    """The axis-angle of R(a) R(b): first b, then a."""
+    product = quaternion_multiply(axis_angle_to_quaternion(a), axis_angle_to_quaternion(b))
+    return quaternion_to_axis_angle(product)
+
+
+def relative_log(a: Tensor, b: Tensor) -> Tensor:
+    """log(R(a)ᵀ R(b)), Eq. 24: the rotation from a to b, (…, 3) radians, blind to full turns of either."""
+    return compose(-a, b)

@@ -1,0 +1,448 @@
+"""One typed configuration. The YAML files and the ROS parameters are made from it.
+
+Every number says its unit and why it has its value; numbers the paper does not give are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration value that cannot be used; the message says which and what to do."""
+
+
+def value(default: T, unit: str, why: str) -> T:
+    """A configuration field with its unit and its reason."""
+    result: T = field(default=default, metadata={"unit": unit, "why": why})
+    return result
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """Person detection (initialization/detection.py)."""
+
+    model: str = value("", "path", "a NanoDet ONNX file of your own; empty: the embedded NanoDet-g")
+    scales: tuple[float, ...] = value(
+        (0.75, 1.25), "of the image", "two copies; (1.0, 2.0) for people below 40 px, at four times the cost"
+    )
+    min_confidence: float = value(0.3, "[0, 1]", "weaker boxes are mostly poles and shadows; tracking needs no weaker")
+    min_side: float = value(4.0, "px", "slivers at the border carry no pose")
+    overlap: float = value(0.5, "IoU", "boxes that share more are one person seen twice")
+
+
+@dataclass(frozen=True)
+class KeypointsConfig:
+    """Keypoints, landmarks and masks per person (initialization/keypoints.py)."""
+
+    model: str = value("", "path", "a BlazePose ONNX file of your own; empty: the embedded BlazePose full")
+    margin: float = value(1.25, "box sides", "crop around a person, as BlazePose was trained")
+    passes: int = value(2, "passes", "the second crop is centred and upright: excellent where one pass is good")
+    cpu_batch: int = value(1, "crops", "on a CPU larger batches leave the cache: 10.5 ms a crop alone, 13.7 in eights")
+    min_presence: float = value(0.3, "[0, 1]", "with it, precision 1.00 and recall .96 on vtest")
+    doubtful_confidence: float = value(0.35, "[0, 1]", "below tracking.begin_confidence: may continue a track only")
+    same_pose: float = value(0.06, "box heights", "mean keypoint distance below which two boxes hold one person")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Association over time (initialization/tracking.py)."""
+
+    begin_confidence: float = value(0.4, "[0, 1]", "weaker boxes continue a track but never begin one (ByteTrack)")
+    confirm_hits: int = value(3, "detections", "a box that flickers for one or two frames is no person")
+    recent_s: float = value(0.5, "s", "unseen for longer counts as lost: found again only if the clothes agree")
+    memory_s: float = value(4.0, "s", "a walk behind a lamp post or another person takes up to 3 s")
+    measurement_noise: float = value(0.04, "box heights", "jitter of the detector's boxes between frames")
+    weak_noise: float = value(2.0, "factor", "boxes of low confidence are often cut off by what occludes")
+    speed: float = value(0.8, "box heights/s", "1.4 m/s of a walk over 1.7 m of height, the prior of a new track")
+    acceleration: float = value(0.4, "box heights/s^1.5", "white noise: a pedestrian turns within a second or two")
+    height_rate: float = value(0.2, "ratio", "boxes grow and shrink more slowly than they move")
+    gate: float = value(14.0, "squared standard deviations", "chi-square with 3 degrees of freedom, 99.7%")
+    appearance_weight: float = value(10.0, "nats", "clothing decides only where positions are ambiguous")
+    appearance_gate: float = value(0.5, "Bhattacharyya distance", "same person across vtest: below 0.4")
+    appearance_memory: float = value(0.9, "[0, 1)", "share of the old histogram kept a frame")
+    replay_steps: int = value(8, "steps", "virtual observations along a bridged gap (OC-SORT's re-update)")
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Gravity, camera height and focal length from people (initialization/gravity.py, upright.py).
+
+    Five entries are for the middles of ankles, knees, hips, shoulders and ears, in fractions of stature.
+    """
+
+    frames: int = value(100, "frames", "before the first window; 0: all of the input, better, files only")
+    max_observations: int = value(3000, "person-frames", "bounds the time; a track's errors are correlated")
+    min_confidence: float = value(0.5, "1", "landmarks below are guesses behind an occluder")
+    smallest: float = value(25.0, "px", "the height of a person whom a pixel's error makes 5 % taller")
+    border: float = value(4.0, "px", "boxes that touch the image border cut feet or heads off")
+    max_bend: float = value(30.0, "deg", "trunk against legs: below 15 when walking, 90 when sitting")
+    height_fractions: tuple[float, ...] = value(
+        (0.042, 0.285, 0.525, 0.81, 0.924),
+        "stature",
+        "ANSUR II: malleolus .041, acromion .82 above the joint, tragion .924; Drillis-Contini: .285, .53",
+    )
+    height_fractions_sigma: tuple[float, ...] = value(
+        (0.008, 0.02, 0.02, 0.015, 0.008), "stature", "a network's landmark is not a caliper's"
+    )
+    person_fractions_sigma: float = value(0.01, "stature", "ANSUR II: proportions between people, about 1%")
+    sole: float = value(0.025, "m", "shoes lift every landmark")
+    gait_rise: tuple[float, ...] = value(
+        (0.024, -0.003, -0.018, -0.018, -0.018),
+        "stature",
+        "walking less standing: a foot is in the air, the head dips 3 cm; 64 CMU mocap walks",
+    )
+    gait_forward: tuple[float, ...] = value(
+        (-0.03, 0.04, -0.012, 0.008, 0.032), "stature", "the same walks: ears lead, ankles trail the pelvis"
+    )
+    gait_sigma: float = value(0.3, "1", "how far BlazePose's average walker may differ from the mocap's")
+    rise_sigma: tuple[float, ...] = value(
+        (0.02, 0.01, 0.01, 0.013, 0.017), "stature", "the same walks: scatter over a stride, upwards"
+    )
+    sway_sigma: tuple[float, ...] = value(
+        (0.036, 0.03, 0.012, 0.02, 0.03), "stature", "the same walks: scatter over a stride, horizontally"
+    )
+    pixel_sigma: float = value(1.0, "px", "BlazePose on 60-100 px tall people")
+    outlier: float = value(2.5, "sigma", "where Cauchy's weight is half: swapped limbs, neighbours")
+    correlation_time: float = value(0.7, "s", "a stride and a half is one independent look at a person")
+    stature: float = value(1.69, "m", "ANSUR II, mean of men (1.756) and women (1.629)")
+    stature_sigma: float = value(0.09, "m", "both sexes together")
+    stature_mean_sigma: float = value(0.025, "m", "between adult populations (NCD-RisC)")
+    walking_speed: float = value(1.0, "m/s", "from here on the gait offsets hold in full; linear below")
+    speed_span: float = value(1.2, "s", "one stride, so that the sway cancels")
+    pitch: float = value(15.0, "deg", "prior: street and surveillance cameras look slightly down")
+    pitch_sigma: float = value(20.0, "deg", "weak: some seconds of walking overrule it")
+    roll_sigma: float = value(8.0, "deg", "prior around zero: cameras are mounted nearly upright")
+    height: float = value(4.0, "m", "prior median: between a hand-held camera and a lamp post")
+    height_sigma: float = value(0.8, "log", "1.8 m to 9 m is one sigma")
+    slope_sigma: float = value(0.4, "deg", "prior: level but for drainage (1 %), unless people show a hill")
+    hill_sigma: float = value(5.0, "deg", "prior on a hill: streets and paths stay below 10 %")
+    hill_evidence: float = value(4.0, "sigma", "believe a hill from here; halves of a level video differ by 2")
+    lean_sigma: float = value(1.0, "deg", "all bodies may seem to lean alike: gait, bags, the network")
+    posture_sigma: float = value(8.0, "deg", "mean direction of 3D landmarks, biased in depth")
+    focal: float = value(1.0, "image width", "no calibration: 53 deg across, as phones and surveillance")
+    focal_sigma: float = value(0.35, "log", "no calibration: 39 to 71 deg across is one sigma")
+    rounds: int = value(12, "iterations", "Gauss-Newton with reweighting settles in six to ten")
+    attempts: int = value(6, "steps", "per round, damping ten times the last's: from none to plenty")
+    tolerance: float = value(1e-5, "1", "a step below a thousandth of a degree and of a per cent")
+    grid_observations: int = value(200, "person-frames", "for the first guess: finer than its grid")
+    lowest: float = value(0.3, "m", "first guesses below the ground start from here")
+    nearest: float = value(1.0, "m", "nobody is whole in an image from nearer: keeps wrong hypotheses finite")
+    poor_gravity: float = value(3.0, "deg", "beyond, the ground at 30 m is off by 1.5 m: a warning says so")
+    few_people: int = value(3, "people", "below, the scale is a guess about these few and a warning says so")
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Scene points where no scene model gives them (initialization/scene.py)."""
+
+    spacing: float = value(0.4, "m", "below a surface's cell of 0.5 m, so that none on the way stays empty")
+    max_nodes: int = value(60000, "nodes", "100 m square at 0.4 m; beyond, the spacing doubles")
+    farthest: float = value(150.0, "m", "feet seen further away are misplaced, near the horizon")
+    reach: float = value(4.0, "m", "one sigma of confidence: how far from a path the ground is taken to go on")
+    min_confidence: float = value(0.02, "1", "points further out say nothing and are left out")
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Initial SMPL motions (initialization/motion.py)."""
+
+    max_gap: float = value(2.0, "s", "longest occlusion to bridge; a walker may turn in more than that")
+    default_stature: float = value(1.70, "m", "mean adult, for people whose stature is not known")
+    default_stature_sigma: float = value(0.09, "m", "scatter of adults")
+    min_confidence: float = value(0.4, "1", "torso confidence from which a frame's landmarks give a pose")
+
+    start_share: float = value(0.5, "1", "of a lifted pose's deviation from the prior's mean: the rest is noise")
+
+    mirror_cost: float = value(0.5, "nats", "per frame, for taking landmarks as mirrored: rare, but it comes in runs")
+    facing_cost: float = value(2.0, "nats", "per frame, for walking backwards")
+    walking_speed: float = value(0.8, "m/s", "from which the direction of motion tells where somebody faces")
+    pose_step: float = value(0.05, "m", "mean change of a landmark between frames of a walk, and its noise")
+    pose_memory: float = value(0.4, "s", "after which a pose says little about the next: a step takes 0.5 s")
+
+    keypoint_sigma: float = value(0.025, "sqrt(box area)", "keypoint noise: 1.5 px for a person of 100 px")
+    foot_trust: float = value(0.15, "1", "of heels and toes: 5 px long, 2 px of noise, often on the wrong side")
+    box_sigma: float = value(0.10, "sqrt(box area)", "how well a box's top and bottom show crown and soles")
+    robust_sigmas: float = value(3.0, "sigmas", "where an error starts to count as an outlier (Geman-McClure)")
+    frame_size_sigma: float = value(0.06, "1", "scatter of apparent size: articulation and keypoint noise")
+    body_size_sigma: float = value(0.03, "1", "body model against the person, stature aside")
+    ground_sigma: float = value(
+        0.12, "m", "soles against the ground: 5 cm, but lasting for a second, so that each frame counts for less"
+    )
+    acceleration_density: tuple[float, ...] = value(
+        (0.5, 2.0, 0.5),
+        "m/s^2/sqrt(Hz)",
+        "world x, y, z: walkers change velocity by 0.2 m/s in a frame at 7 frames/s, and bob by 3 cm twice a second",
+    )
+    speed_density: float = value(4.0, "m/s/sqrt(Hz)", "10 m/s from frame to frame at 7 frames/s: nobody leaps")
+    nearest: float = value(0.3, "m", "in front of the camera: nobody is nearer")
+    farthest: float = value(1000.0, "m", "nobody further away can be told apart from a point")
+    path_rounds: int = value(4, "rounds", "of reweighting; the fourth moves nobody by more than 2 cm")
+
+    shape_rounds: int = value(4, "steps", "of Newton from the mean body to a stature; height is almost linear")
+    passes: int = value(2, "passes", "the path solved for the pose, then both refined")
+    iterations: int = value(40, "steps", "of Adam in each pass")
+    momentum: float = value(0.8, "1", "Adam's first beta: few steps leave no time to coast")
+    pose_rate: float = value(0.2, "latent units", "Adam's step: codes have unit variance")
+    turn_rate: float = value(0.05, "rad", "Adam's step of the orientation")
+    shift_rate: float = value(0.01, "m", "Adam's step of the path")
+    bone_sigma: float = value(0.25, "rad", "direction of a bone in BlazePose's 3D landmarks")
+    prior_weight: float = value(1.0, "1", "of the pose prior: as it was fitted")
+    depth_sigma: float = value(0.05, "m", "how far the pose may pull the path along the ray")
+    limb_acceleration: float = value(30.0, "m/s^2", "a walker's ankles and wrists, against the root")
+    torso_acceleration: float = value(4.0, "m/s^2", "a walker's hips, shoulders and head, against the root")
+    lifted: float = value(0.06, "m", "a foot this much above the other one is in the air")
+    slide_sigma: float = value(0.3, "m/s", "a standing foot's speed: the heel rises while the toe stands")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """The sliding window (initialization/initializer.py)."""
+
+    length: int = value(40, "frames", "5.7 s at 7 frames/s: several steps of a walk, bounded memory")
+    overlap: int = value(10, "frames", "enough for the seam to inherit positions and velocities")
+
+
+@dataclass(frozen=True)
+class InteractionConfig:
+    """Scale, SIPC, SIS and HSIP (interaction/, Sec. 3.2)."""
+
+    scale_trim: float = value(3.0, "robust sigmas", "depth ratios farther from their median are wrong tracks")
+    scale_spread_floor: float = value(
+        0.01, "ratio", "perfect agreement must not trim the last rounding error"
+    )
+    cell: float = value(
+        0.5, "m", "ℓ of Eq. 3: two cells a step, small enough for kerbs, large enough to meet the floor"
+    )
+    confidence: float = value(0.5, "0-1", "τ_c of Eq. 4: the more trusted half of a scene model's range")
+    spike: float = value(
+        0.5, "m", "an SIPC point this far off its neighbours' median: a pole, a car, a ghost below ground"
+    )
+    spike_neighbours: int = value(8, "points", "the ring of cells around a cell")
+    plane_slope: float = value(
+        0.1, "m/m", "gravity prior: open ground drains at a few per cent, streets climb to ten"
+    )
+    margin: float = value(
+        10.0, "m", "SIS beyond its points and people; beyond the fade, so that its rim is the plane"
+    )
+    fade_start: float = value(
+        2.0, "m", "residuals hold this far from a point: gaps of a few cells are interpolated"
+    )
+    fade_end: float = value(6.0, "m", "and are gone this far from any: a person's neighbourhood, no more")
+    long_edge: float = value(3.0, "cells", "slopes up to 70 degrees are terrain, steeper faces are walls")
+    max_nodes: int = value(
+        160_000, "nodes", "200 m square at 0.5 m; beyond, cells grow: 2 MB as a mesh on the wire"
+    )
+    probe_offset: float = value(0.02, "m", "v of Eq. 8: the sole of a shoe, which the barefoot body lacks")
+    min_grazing: float = value(
+        1.0, "degrees", "flatter rays meet the surface tens of metres off for a pixel's error"
+    )
+    max_depth_ratio: float = value(
+        3.0, "ratio", "a surface this much nearer or farther than the body is another surface"
+    )
+    smoothing: float = value(0.7, "s", "half width of the filter of Eq. 13: about one stride")
+    smoothing_outlier: float = value(
+        6.0, "median deviations", "Tukey's customary width, four standard deviations"
+    )
+    smoothing_floor: float = value(0.05, "m", "deviations below this are never outliers")
+    bridge: float = value(
+        2.0, "s", "longest time from a met surface for which the filter's depth is believed"
+    )
+    max_range: float = value(
+        3.0, "m", "ceiling of Eq. 16: grazing rays part without bound, and the hinge with them"
+    )
+    lone_range: float = value(0.5, "m", "the range where no ray met the surface: the paper's fixed constant")
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """Energy weights and the schedule (optimization/, Sec. 3.3-3.5, Table 1)."""
+
+    stage1_iterations: int = value(150, "iterations", "the paper's")
+    stage2_iterations: int = value(150, "iterations", "the paper's")
+    stage1_learning_rate: float = value(0.01, "per iteration", "the paper's")
+    stage2_learning_rate: float = value(0.01, "per iteration", "the paper's")
+    weight_proj: float = value(
+        100.0,
+        "per squared body size",
+        "λ of Eq. 22, the measure of all others; 1000 lets noise of the limbs shake the root",
+    )
+    weight_hsip_proj: float = value(
+        10.0,
+        "per squared body size",
+        "λ of Eq. 20: 100 doubles the jitter of the root, as feet are one point and noisy",
+    )
+    weight_hsip_xz: float = value(
+        10.0, "1/m²", "λ of Eq. 17: from a scale 30% wrong, 1 ends 1.6% off and 10 ends 1.3% off"
+    )
+    weight_hsip_y: float = value(
+        100.0, "1/m²", "λ of Eq. 18: feet within 2 cm of the ground; 10 leaves 3 cm, 1000 shakes the root"
+    )
+    weight_beta: float = value(
+        0.1, "1", "λ of Eq. 25: one deviation of stature costs what 1% of a body size does in Eq. 22"
+    )
+    weight_tau: float = value(
+        5.0, "1/m²", "λ of Eq. 23 at 10 frames/s: 1 leaves twice a walk's own jitter, 20 shortens the walk"
+    )
+    weight_gamma: float = value(
+        1.0, "1/rad²", "λ of Eq. 24: no effect within a factor of ten on smooth initial motions"
+    )
+    weight_theta: float = value(1.0, "1/rad²", "λ of Eq. 24: as for the root")
+    weight_crowd: float = value(0.1, "1/m", "λ of Eq. 21: 1 adds 2 cm of error to people who part")
+    weight_prior_theta: float = value(
+        0.001, "1", "λ of Eq. 26: a plausible pose, ‖z‖² = 69, costs what 1% of a body size does in Eq. 22"
+    )
+    weight_seam: float = value(
+        1.0, "1", "betas across windows: ten times the prior, since a published body does not grow"
+    )
+    reprojection_reference: str = value(
+        "initial", "initial|detected", "the 2D joints of Eq. 22; initial is the paper's"
+    )
+    keypoints: int = value(17, "keypoints", "the paper's layout; 23 adds the feet")
+    min_size: float = value(10.0, "px", "A of Eq. 22 at least: no detector finds smaller people")
+    stable_iterations: int = value(
+        10, "iterations", "the scale is watched this long before it counts as stable"
+    )
+    stable_change: float = value(0.001, "relative", "and may change by this much: 2 cm at 20 m")
+    support_refresh: int = value(
+        25, "iterations", "the lowest vertex is sought over the whole mesh this often"
+    )
+    crowd_stride: int = value(3, "frames", "Δ of Eq. 21")
+    crowd_neighbours: int = value(4, "people", "a pedestrian heeds those around, few of them")
+    crowd_radius: float = value(5.0, "m", "beyond the social distance of 3.6 m nobody walks together")
+    crowd_width: float = value(2.0, "m", "σ of w in Eq. 21: groups walk 1 to 2 m apart")
+    crowd_direction: float = value(0.1, "m", "λ_dir of Eq. 21")
+    crowd_metres: float = value(0.05, "m", "Charbonnier width: changes beyond it pull with a constant force")
+    crowd_turn: float = value(0.05, "1-cos", "Charbonnier width of the direction: 18 degrees")
+    seam_decay: float = value(1.0, "s", "a jump at the seam dies away over a stride")
+
+
+@dataclass(frozen=True)
+class VisualizationConfig:
+    """Overlays, plans and markers (visualization/)."""
+
+    opacity: float = value(0.75, "0-1", "the person behind the body stays recognisable")
+    bridged_opacity: float = value(0.35, "0-1", "visibly lighter: nobody saw this body, it is bridged")
+    mesh_cells: tuple[float, ...] = value(
+        (0.06, 0.03, 0.0), "metres", "bodies drawn with ever smaller triangles, 0 the full mesh: 8x, 3x, 1x fewer"
+    )
+    triangle_size: float = value(6.0, "pixels", "the coarsest mesh with smaller triangles is drawn: looks smooth")
+    supersampling: int = value(2, "per pixel side", "smooth outlines at 4x the fill, which is not what costs time")
+    trail: float = value(1.5, "s", "how much of the path is drawn behind a person; the overlap of windows holds it")
+    foot_radius: float = value(0.3, "metres", "ring on the ground around the support point: a person's footprint")
+    text_height: float = value(0.022, "of the image's height", "legible labels that hide nobody; 0 for none")
+    plan_size: float = value(9.0, "inches", "the plan's longer side, at 150 dots per inch")
+    plan_mark_interval: float = value(1.0, "s", "dots on the paths: their spacing shows the speed")
+    plan_margin: float = value(2.0, "metres", "ground shown around the outermost path")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be set."""
+
+    device: str = value("auto", "auto|cpu|cuda", "cuda where there is one")
+    body: str = value("", "path", "a user's SMPL file; empty: the embedded licence-free body")
+    detection: DetectionConfig = DetectionConfig()
+    keypoints: KeypointsConfig = KeypointsConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    scene: SceneConfig = SceneConfig()
+    motion: MotionConfig = MotionConfig()
+    window: WindowConfig = WindowConfig()
+    interaction: InteractionConfig = InteractionConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+    visualization: VisualizationConfig = VisualizationConfig()
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, tuple[Any, Field[Any]]]:
+    """Dotted name → (value, field), in declaration order: what ROS calls parameters."""
+    flat: dict[str, tuple[Any, Field[Any]]] = {}
+    for entry in fields(config):
+        current, name = getattr(config, entry.name), prefix + entry.name
+        if is_dataclass(current):
+            flat.update(flatten(current, name + "."))
+        else:
+            flat[name] = (current, entry)
+    return flat
+
+
+def updated(config: T, values: dict[str, Any]) -> T:
+    """``config`` with dotted names replaced. Unknown names and wrong types raise ConfigError."""
+    return _updated(config, values, "")
+
+
+def _updated(config: T, values: dict[str, Any], prefix: str) -> T:
+    changes: dict[str, Any] = {}
+    known = {entry.name for entry in fields(config)}  # type: ignore[arg-type]
+    grouped: dict[str, dict[str, Any]] = {}
+    for name, new in values.items():
+        head, _, rest = name.partition(".")
+        if head not in known:
+            raise ConfigError(f"unknown setting '{prefix}{head}'; `crowd4d config` lists all of them")
+        current = getattr(config, head)
+        if is_dataclass(current) != bool(rest):
+            raise ConfigError(f"'{prefix}{name}' is {'a group' if not rest else 'not a group'} of settings")
+        if rest:
+            grouped.setdefault(head, {})[rest] = new
+        else:
+            changes[head] = _checked(prefix + head, current, new)
+    for head, inner in grouped.items():
+        changes[head] = _updated(getattr(config, head), inner, f"{prefix}{head}.")
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _checked(name: str, current: Any, new: Any) -> Any:
+    if isinstance(current, tuple):
+        if not isinstance(new, (list, tuple)):
+            raise ConfigError(f"'{name}' takes a list, not {new!r}")
+        return tuple(_checked(name, current[0], item) if current else item for item in new)
+    if isinstance(current, bool) != isinstance(new, bool):
+        raise ConfigError(f"'{name}' takes a {type(current).__name__}, not {new!r}")
+    if isinstance(current, float) and isinstance(new, int):
+        return float(new)
+    if not isinstance(new, type(current)):
+        raise ConfigError(f"'{name}' takes a {type(current).__name__}, not {new!r}")
+    return new
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """A YAML mapping of mappings, as dotted names."""
+    flat: dict[str, Any] = {}
+    for name, item in values.items():
+        if isinstance(item, dict):
+            flat.update({f"{name}.{inner}": leaf for inner, leaf in nested(item).items()})
+        else:
+            flat[name] = item
+    return flat
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as commented YAML: each value with its unit and its reason."""
+    lines: list[str] = []
+    _write(config, lines, "")
+    return "\n".join(lines) + "\n"
+
+
+def _write(config: Any, lines: list[str], indent: str) -> None:
+    for entry in fields(config):
+        current = getattr(config, entry.name)
+        if is_dataclass(current):
+            lines.append(f"{indent}{entry.name}:  # {(type(current).__doc__ or '').splitlines()[0]}")
+            _write(current, lines, indent + "  ")
+        else:
+            lines.append(f"{indent}# [{entry.metadata['unit']}] {entry.metadata['why']}")
+            lines.append(f"{indent}{entry.name}: {_literal(current)}")
+
+
+def _literal(current: Any) -> str:
+    if isinstance(current, tuple):
+        return "[" + ", ".join(_literal(item) for item in current) + "]"
+    if isinstance(current, bool):
+        return str(current).lower()
+    if isinstance(current, float):
+        # YAML 1.1 takes a number without a point, 1e-05, for a string.
+        return repr(current) if "e" not in repr(current) or "." in repr(current) else repr(current).replace("e", ".0e")
+    return f'"{current}"' if isinstance(current, str) else str(current)

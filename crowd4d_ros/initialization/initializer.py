@@ -1,0 +1,297 @@
+"""Sec. 3.1: a stream of frames becomes overlapping windows of observations.
+
+Perception runs frame by frame. Gravity, camera height and ground are estimated once a segment, from
+the people of its first frames (or of all of it, offline), and then stay: a world that is refined while
+people walk in it would make them jump. A window leaves as soon as its last frame has been seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.config import Config
+from crowd4d_ros.initialization.gravity import Calibration, calibrate, statures
+from crowd4d_ros.initialization.motion import Tracked, TrackState, fit_motion
+from crowd4d_ros.initialization.perception import Perception
+from crowd4d_ros.initialization.rectification import rectify
+from crowd4d_ros.initialization.scene import PeopleScene, SceneModel
+from crowd4d_ros.initialization.trajectory import Ground
+from crowd4d_ros.priors.pose import GaussianPosePrior
+from crowd4d_ros.window import (
+    NUM_KEYPOINTS,
+    BoolArray,
+    Cameras,
+    CrowdWindow,
+    FloatArray,
+    Frame,
+    FrameObservations,
+    IntArray,
+    Intrinsics,
+)
+
+log = logging.getLogger(__name__)
+
+
+class StreamError(ValueError):
+    """A frame that cannot be used. The stream goes on without it."""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The observations of T frames, stacked over the N people seen in them. Shapes as in CrowdWindow."""
+
+    track_ids: IntArray
+    observed: BoolArray
+    boxes: FloatArray
+    box_confidence: FloatArray
+    keypoints_2d: FloatArray
+    keypoints_confidence: FloatArray
+    landmarks_3d: FloatArray
+    masks: tuple[IntArray, ...]
+
+
+def stack(observations: Sequence[FrameObservations]) -> Tracks:
+    """Per-frame lists of people as (N, T, …) arrays, people in the order of their track ids."""
+    counts = [len(frame.track_ids) for frame in observations]
+    ids = np.concatenate([frame.track_ids for frame in observations]).astype(np.int64)
+    track_ids, person = np.unique(ids, return_inverse=True)
+    time = np.repeat(np.arange(len(observations)), counts)
+    people, length = len(track_ids), len(observations)
+
+    def scatter(name: str, *shape: int) -> FloatArray:
+        stacked = np.zeros((people, length, *shape), np.float32)
+        stacked[person, time] = np.concatenate([getattr(frame, name) for frame in observations])
+        return stacked
+
+    observed = np.zeros((people, length), bool)
+    observed[person, time] = True
+    masks: list[IntArray] = [np.zeros(0, np.uint32)] * (people * length)
+    seen = [mask for frame in observations for mask in frame.masks]
+    for place, mask in zip(person * length + time, seen, strict=True):
+        masks[place] = mask
+    return Tracks(
+        track_ids=track_ids,
+        observed=observed,
+        boxes=scatter("boxes", 4),
+        box_confidence=scatter("box_confidence"),
+        keypoints_2d=scatter("keypoints_2d", NUM_KEYPOINTS, 2),
+        keypoints_confidence=scatter("keypoints_confidence", NUM_KEYPOINTS),
+        landmarks_3d=scatter("landmarks_3d", NUM_KEYPOINTS, 3),
+        masks=tuple(masks),
+    )
+
+
+class Initializer:
+    """One camera's stream in, CrowdWindows out.
+
+    ``push`` is ``add(observe(frame))``; the two halves are public so that perception can be recorded
+    and replayed. ``finish`` flushes what an ending stream left in the buffer.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        intrinsics: Intrinsics,
+        body: BodyModel | None = None,
+        scene_model: SceneModel | None = None,
+    ) -> None:
+        self.config = config
+        self.body = body if body is not None else BodyModel.load(config.body)
+        self.scene_model = scene_model if scene_model is not None else PeopleScene(config.scene)
+        self._prior = GaussianPosePrior.load()
+        self._given_intrinsics = intrinsics
+        self._perception: Perception | None = None
+        self.segment_id = -1
+        self.window_id = 0
+        self._start_segment()
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Name → SHA-256 of every weight file that has a part in the windows."""
+        return {**self.perception.models, self.body.name: self.body.sha256}
+
+    @property
+    def perception(self) -> Perception:
+        """The models that look at images; made on first use, since recorded observations need none."""
+        if self._perception is None:
+            self._perception = Perception(self.config, self._given_intrinsics)
+        return self._perception
+
+    def push(self, frame: Frame) -> list[CrowdWindow]:
+        """The windows that this frame completes. Raises StreamError, and goes on, on a frame it cannot use."""
+        return self.add(self.observe(frame))
+
+    def observe(self, frame: Frame) -> FrameObservations:
+        """Perception of one frame. Raises StreamError when its size is not the camera's or its stamp comes again."""
+        height, width = frame.image.shape[:2]
+        expected = self._given_intrinsics
+        if (width, height) != (expected.width, expected.height):
+            raise StreamError(
+                f"frame {frame.index} is {width}x{height} but the camera is calibrated for "
+                f"{expected.width}x{expected.height}: give the calibration of this size"
+            )
+        self._refuse_repeated(frame.stamp, frame.index)
+        if self._last_stamp is not None and frame.stamp < self._last_stamp:
+            self.perception.reset()
+        return self.perception.observe(frame)
+
+    def add(self, observations: FrameObservations) -> list[CrowdWindow]:
+        """The windows that one more frame's observations complete."""
+        self._refuse_repeated(observations.stamp, observations.index)
+        left = self._follow_clock(observations.stamp, observations.index)
+        self._buffer.append(observations)
+        self._last_stamp = observations.stamp
+        if self.calibration is None:
+            wanted = self.config.calibration.frames
+            if wanted == 0 or len(self._buffer) < wanted:
+                return left
+            self._calibrate()
+        return left + self._complete_windows()
+
+    def finish(self) -> list[CrowdWindow]:
+        """The windows of the frames still in the buffer; the last one reaches back to be of full length."""
+        if not self._buffer:
+            return []
+        if self.calibration is None:
+            self._calibrate()
+        windows = self._complete_windows()
+        if self._emitted < len(self._buffer):
+            start = max(0, len(self._buffer) - self.config.window.length)
+            windows.append(self._window(start, len(self._buffer)))
+        return windows
+
+    def reset(self) -> None:
+        """Forget the stream: what follows is another segment, in a world of its own."""
+        self._start_segment()
+        if self._perception is not None:
+            self._perception.reset()
+
+    def _start_segment(self) -> None:
+        self.segment_id += 1
+        self.calibration: Calibration | None = None
+        self.intrinsics = self._given_intrinsics
+        self._buffer: list[FrameObservations] = []
+        self._emitted = 0
+        self._last_stamp: int | None = None
+        self._states: dict[int, TrackState] = {}
+
+    def _refuse_repeated(self, stamp: int, index: int) -> None:
+        if stamp == self._last_stamp:
+            raise StreamError(f"frame {index} repeats the stamp {stamp} ns of the frame before: skipped")
+
+    def _follow_clock(self, stamp: int, index: int) -> list[CrowdWindow]:
+        """The windows of the segment that ends here, if the clock went back."""
+        if self._last_stamp is None or stamp > self._last_stamp:
+            return []
+        log.warning(
+            "stamps went back by %.3f s at frame %d: a new segment begins", (self._last_stamp - stamp) / 1e9, index
+        )
+        left = self.finish()
+        self._start_segment()
+        return left
+
+    def _calibrate(self) -> None:
+        self.calibration = calibrate(self._buffer, self._given_intrinsics, self.config.calibration)
+        self.intrinsics = self.calibration.intrinsics
+        for warning in self.calibration.warnings:
+            log.warning("calibration: %s", warning)
+
+    def _complete_windows(self) -> list[CrowdWindow]:
+        length, overlap = self.config.window.length, self.config.window.overlap
+        windows = []
+        while len(self._buffer) >= (end := max(self._emitted - overlap, 0) + length):
+            windows.append(self._window(end - length, end))
+            forget = max(0, self._emitted - length)
+            del self._buffer[:forget]
+            self._emitted -= forget
+        return windows
+
+    def _heights(self, track_ids: IntArray, observations: Sequence[FrameObservations]) -> dict[int, tuple[float, float]]:
+        """Track id → stature and its sigma, metres: the calibration's, or what this window shows of newcomers."""
+        calibration = self.calibration
+        assert calibration is not None
+        heights = {
+            int(track): (float(height), float(sigma))
+            for track, height, sigma in zip(
+                calibration.track_ids, calibration.stature, calibration.stature_sigma, strict=True
+            )
+        }
+        newcomers = np.array([track for track in track_ids.tolist() if track not in heights], np.int64)
+        if len(newcomers):
+            measured, sigmas = statures(newcomers, observations, calibration, self.config.calibration)
+            heights.update(zip(newcomers.tolist(), zip(measured.tolist(), sigmas.tolist(), strict=True), strict=True))
+        return heights
+
+    def _window(self, start: int, end: int) -> CrowdWindow:
+        assert self.calibration is not None
+        observations = self._buffer[start:end]
+        stamps = np.array([frame.stamp for frame in observations], np.int64)
+        tracks = stack(observations)
+        cameras, scene = self.scene_model.reconstruct(observations, self.intrinsics, self.calibration)
+        fit = fit_motion(
+            Tracked(
+                track_ids=tracks.track_ids,
+                observed=tracks.observed,
+                keypoints_2d=tracks.keypoints_2d,
+                keypoints_confidence=tracks.keypoints_confidence,
+                landmarks_3d=tracks.landmarks_3d,
+                boxes=rectified_boxes(tracks.boxes, self.intrinsics),
+                stamps=stamps,
+                K=self.intrinsics.K_rectified,
+                cameras=cameras,
+                heights=self._heights(tracks.track_ids, observations),
+                ground=ground_in_world(self.calibration, cameras),
+            ),
+            self.body,
+            self._prior,
+            self.config.motion,
+            self._states,
+        )
+        self._states = fit.states
+        window = CrowdWindow(
+            window_id=self.window_id,
+            segment_id=self.segment_id,
+            stamps=stamps,
+            frames=np.array([frame.index for frame in observations], np.int64),
+            is_new=np.arange(start, end) >= self._emitted,
+            intrinsics=self.intrinsics,
+            cameras=cameras,
+            gravity=self.calibration.gravity,
+            gravity_covariance=self.calibration.covariance,
+            scale_source=cameras.source,
+            scene=scene,
+            track_ids=tracks.track_ids,
+            observed=tracks.observed,
+            valid=fit.valid,
+            boxes=tracks.boxes,
+            box_confidence=tracks.box_confidence,
+            keypoints_2d=tracks.keypoints_2d,
+            keypoints_confidence=tracks.keypoints_confidence,
+            landmarks_3d=tracks.landmarks_3d,
+            masks=tracks.masks,
+            motion=fit.motion,
+            models=self.models,
+        )
+        self.window_id += 1
+        self._emitted = end
+        return window
+
+
+def rectified_boxes(boxes: FloatArray, intrinsics: Intrinsics) -> FloatArray:
+    """Boxes (…, 4) of the input image in rectified pixels: the bounds of their four undistorted corners."""
+    low, size = boxes[..., :2], boxes[..., 2:]
+    corners = np.stack([low, low + size * [1, 0], low + size, low + size * [0, 1]], -2)
+    flat = rectify(corners.reshape(-1, 2), intrinsics).reshape(corners.shape)
+    return np.concatenate([flat.min(-2), np.ptp(flat, axis=-2)], -1)
+
+
+def ground_in_world(calibration: Calibration, cameras: Cameras) -> Ground:
+    """The calibration's ground plane, seen by the first camera, in the world."""
+    R, t = cameras.R[0], cameras.t[0]
+    normal = calibration.ground_normal
+    return Ground(R.T @ normal, float(normal @ t + calibration.ground_distance))

@@ -1,0 +1,171 @@
+"""Keypoints, metric landmarks and a mask for each box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from crowd4d_ros.config import KeypointsConfig
+from crowd4d_ros.initialization import masks
+from crowd4d_ros.initialization.detection import Image
+from crowd4d_ros.initialization.masks import RunLengths
+from crowd4d_ros.initialization.weights import Model
+from crowd4d_ros.window import NUM_KEYPOINTS, FloatArray
+
+CROP = 256
+"""pixels: BlazePose's input."""
+NUM_LANDMARKS = 39
+HIP_CENTER, CIRCLE = 33, 34
+"""BlazePose's own anchor: the middle of the hips, and a point on the circle around the person, above the head."""
+FROM_BLAZEPOSE = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28, 31, 31, 29, 32, 32, 30]
+"""Which of BlazePose's 33 each of the 23 is; its foot index is the big toe."""
+SMALL_TOES = [18, 21]
+"""BlazePose has none: their place is the big toe's, their confidence zero."""
+
+
+@dataclass(frozen=True)
+class Poses:
+    """n people. keypoints_2d: (n, 23, 2) pixels of the image; confidence: (n, 23) in [0, 1].
+
+    landmarks_3d: (n, 23, 3) metres, camera axes, relative to the middle of the hips.
+    presence: (n,) in [0, 1] that there is a person at all. masks: n run-length masks of the image.
+    """
+
+    keypoints_2d: FloatArray
+    confidence: FloatArray
+    landmarks_3d: FloatArray
+    presence: FloatArray
+    masks: tuple[RunLengths, ...]
+
+
+class KeypointEstimator(Protocol):
+    """Finds the keypoints of the people in given boxes."""
+
+    @property
+    def models(self) -> dict[str, str]:
+        """File name → SHA-256 of the weights."""
+        ...
+
+    def estimate(self, image: Image, boxes: FloatArray) -> Poses:
+        """image: (H, W, 3) BGR; boxes: (n, 4) left, top, width, height."""
+        ...
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Squares of the image. center: (n, 2) and size: (n,) pixels; angle: (n,) rad, clockwise on the image."""
+
+    center: FloatArray
+    size: FloatArray
+    angle: FloatArray
+
+    @staticmethod
+    def around(boxes: FloatArray, margin: float) -> Crops:
+        """Upright squares, ``margin`` times the longer side of their boxes (n, 4)."""
+        return Crops(boxes[:, :2] + boxes[:, 2:] / 2, margin * boxes[:, 2:].max(-1), np.zeros(len(boxes)))
+
+    @property
+    def rotation(self) -> FloatArray:
+        """(n, 2, 2) from the crop's axes to the image's."""
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+
+    @property
+    def to_image(self) -> FloatArray:
+        """(n, 2, 3) affine from crop pixels to image pixels."""
+        turn = self.rotation * (self.size / CROP)[:, None, None]
+        middle = np.full(2, (CROP - 1) / 2)
+        return np.concatenate([turn, (self.center - turn @ middle)[..., None]], -1)
+
+    def pixels(self, image: Image) -> FloatArray:
+        """(n, 256, 256, 3) RGB in [0, 1]; black beyond the image's border."""
+        result = np.empty((len(self.size), CROP, CROP, 3), np.float32)
+        for crop, affine in zip(result, self.to_image, strict=True):
+            warped = cv2.warpAffine(image, affine, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            crop[:] = warped[..., ::-1]
+        return result / np.float32(255)
+
+
+class BlazePose:
+    """BlazePose full: a first pass on the box, a second on the crop that the first one's anchors ask for."""
+
+    def __init__(self, config: KeypointsConfig, device: str = "auto") -> None:
+        self._config = config
+        self._model = Model("blazepose.onnx", device, config.model)
+
+    @property
+    def models(self) -> dict[str, str]:
+        return {self._model.name: self._model.sha256}
+
+    def estimate(self, image: Image, boxes: FloatArray) -> Poses:
+        if not len(boxes):
+            return Poses(
+                np.zeros((0, NUM_KEYPOINTS, 2)),
+                np.zeros((0, NUM_KEYPOINTS)),
+                np.zeros((0, NUM_KEYPOINTS, 3)),
+                np.zeros(0),
+                (),
+            )
+        crops = Crops.around(boxes, self._config.margin)
+        for _ in range(self._config.passes - 1):
+            crops = self._aimed(crops, image)
+        landmarks, presence, mask, world = self._run(crops.pixels(image))
+        seen = landmarks[:, FROM_BLAZEPOSE]
+        confidence = _sigmoid(seen[..., 3]) * presence[:, None]
+        confidence[:, SMALL_TOES] = 0.0
+        landmarks_3d = world[:, FROM_BLAZEPOSE].copy()
+        landmarks_3d[..., :2] = landmarks_3d[..., :2] @ crops.rotation.swapaxes(-1, -2)
+        return Poses(
+            _transformed(crops.to_image, seen[..., :2]),
+            confidence,
+            landmarks_3d,
+            presence,
+            tuple(_mask(image, *pair) for pair in zip(mask, crops.to_image, strict=True)),
+        )
+
+    def _aimed(self, crops: Crops, image: Image) -> Crops:
+        """Crops centred on the hips and turned upright; the old ones where nobody seems to be."""
+        landmarks, presence, _, _ = self._run(crops.pixels(image))
+        anchors = _transformed(crops.to_image, landmarks[:, [HIP_CENTER, CIRCLE], :2])
+        center, up = anchors[:, 0], anchors[:, 1] - anchors[:, 0]
+        trusted = presence > self._config.min_presence
+        return Crops(
+            np.where(trusted[:, None], center, crops.center),
+            np.where(trusted, self._config.margin * 2 * np.linalg.norm(up, axis=-1), crops.size),
+            np.where(trusted, np.arctan2(up[:, 0], -up[:, 1]), crops.angle),
+        )
+
+    def _run(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        people = len(pixels)
+        batch = people if self._model.on_gpu else self._config.cpu_batch
+        parts = [
+            self._model.session.run(None, {self._model.input_name: pixels[start : start + batch]})
+            for start in range(0, people, batch)
+        ]
+        landmarks, presence, mask, world = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return (
+            landmarks.reshape(people, NUM_LANDMARKS, 5).astype(np.float64),
+            presence.reshape(people).astype(np.float64),
+            mask.reshape(people, CROP, CROP),
+            world.reshape(people, NUM_LANDMARKS, 3).astype(np.float64),
+        )
+
+
+def _transformed(affine: FloatArray, points: FloatArray) -> FloatArray:
+    """Points (n, p, 2) through affine maps (n, 2, 3)."""
+    return np.asarray(points @ affine[:, :, :2].swapaxes(-1, -2) + affine[:, None, :, 2])
+
+
+def _mask(image: Image, logits: FloatArray, affine: FloatArray) -> RunLengths:
+    """Logits (256, 256) of a crop as a mask of the image."""
+    height, width = image.shape[:2]
+    outside = -10.0
+    whole = cv2.warpAffine(logits, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=outside)
+    return masks.encode(whole > 0)
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))

@@ -1,0 +1,1 @@
+"""Where people and scene meet (Sec. 3.2): metric scale, SIPC, SIS, HSIP."""

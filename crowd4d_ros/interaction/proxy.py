@@ -1,0 +1,136 @@
+"""The Human–Scene Interaction Proxy (HSIP, Eq. 7–16), for all people and frames at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crowd4d_ros.config import InteractionConfig
+from crowd4d_ros.interaction.surface import Surface
+from crowd4d_ros.window import BoolArray, FloatArray
+
+LOWESS_ROUNDS = 5
+"""Reweightings of the robust filter; its weights settle in three or four."""
+SLOPE_RIDGE = 1e-3
+"""half widths²: samples closer together than a thirtieth of the filter give no slope, but a constant."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where each person stands, in the frame scaled by α0. Metres, world. Entries are finite everywhere.
+
+    anchor, probe: (N, T, 3) a and a' (Eq. 7, 8).
+    hit, probe_hit: (N, T, 3) s and s' (Eq. 10), of use where met and probe_met (N, T), and else s*.
+    depth: (N, T) μ̃ of Eq. 13, relative to the initial root. reference: (N, T, 3) r* (Eq. 14).
+    point: (N, T, 3) s*, the HSIP (Eq. 15). range: (N, T) metres (Eq. 16).
+    valid: (N, T) the person is there, and a ray met the surface then or within ``bridge`` seconds.
+    """
+
+    anchor: FloatArray
+    probe: FloatArray
+    hit: FloatArray
+    met: BoolArray
+    probe_hit: FloatArray
+    probe_met: BoolArray
+    depth: FloatArray
+    reference: FloatArray
+    point: FloatArray
+    range: FloatArray
+    valid: BoolArray
+
+
+def anchor_proxies(
+    pelvis: FloatArray,
+    lowest: FloatArray,
+    valid: BoolArray,
+    centers: FloatArray,
+    seconds: FloatArray,
+    surface: Surface,
+    config: InteractionConfig,
+) -> Proxy:
+    """Eq. 7–16.
+
+    pelvis: (N, T, 3) the initial roots τ̄; lowest: (N, T, 3) the lowest vertices; valid: (N, T);
+    centers: (T, 3) the cameras; seconds: (T,) stamps. All in the frame scaled by α0, like ``surface``.
+
+    Root, anchor and probe share x and z, so their rays and the vertical through s' lie in one plane: Eq. 11's
+    intersection always exists, and its μ is the μ at which the probe's ray meets the surface.
+    """
+    camera = np.broadcast_to(centers, pelvis.shape)
+    ahead = camera - np.array([0.0, 0.0, 1.0])
+    pelvis, lowest = (np.where(valid[..., None], a, ahead) for a in (pelvis, lowest))
+    anchor = np.stack([pelvis[..., 0], lowest[..., 1], pelvis[..., 2]], -1)
+    probe = anchor - [0.0, config.probe_offset, 0.0]
+    hit_mu, met = _meeting(camera, anchor, valid, surface, config)
+    probe_mu, probe_met = _meeting(camera, probe, valid, surface, config)
+
+    distance = np.linalg.norm(pelvis - camera, axis=-1)
+    metres, trusted = smoothed(probe_mu * distance, probe_met, seconds, config)
+    depth = np.where(trusted, metres / distance, 1.0)
+    reference = camera + depth[..., None] * (pelvis - camera)
+    height, _ = surface.height(reference[..., [0, 2]])
+    point = np.stack([reference[..., 0], height, reference[..., 2]], -1)
+
+    hit = np.where(met[..., None], camera + hit_mu[..., None] * (anchor - camera), point)
+    probe_hit = np.where(probe_met[..., None], camera + probe_mu[..., None] * (probe - camera), point)
+    reach = np.maximum(*(np.linalg.norm(point - s, axis=-1) for s in (hit, probe_hit)))
+    reach = np.where(met | probe_met, np.minimum(reach, config.max_range), config.lone_range)
+    return Proxy(
+        anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, valid & trusted
+    )
+
+
+def _meeting(
+    camera: FloatArray, target: FloatArray, valid: BoolArray, surface: Surface, config: InteractionConfig
+) -> tuple[FloatArray, BoolArray]:
+    """Eq. 10: μ of the rays from the cameras through the targets (N, T, 3), and where it can be trusted."""
+    ray = target - camera
+    mu, _ = surface.intersect(camera, ray)
+    normal = np.array([-surface.plane[0], 1.0, -surface.plane[1]])
+    sine = np.abs(ray @ normal) / (np.linalg.norm(normal) * np.maximum(np.linalg.norm(ray, axis=-1), 1e-9))
+    plausible = (mu > 1 / config.max_depth_ratio) & (mu < config.max_depth_ratio)
+    met = valid & plausible & (sine > np.sin(np.radians(config.min_grazing)))
+    return np.where(met, mu, 1.0), met
+
+
+def smoothed(
+    values: FloatArray, known: BoolArray, seconds: FloatArray, config: InteractionConfig
+) -> tuple[FloatArray, BoolArray]:
+    """Eq. 13's F: robust local lines over time (LOWESS) through values (N, T) where known.
+
+    Filtered are metres along the root's ray, not the ratio μ: the ratio carries the jitter of the initial
+    root, metres move as people do. Returns (N, T) and where it can be believed: within ``bridge`` of a known
+    value.
+    """
+    gap = np.abs(seconds[:, None] - seconds[None, :])
+    near = np.clip(1 - (gap / config.smoothing) ** 3, 0, None) ** 3
+    # the far tail decides only in gaps, where no sample is near
+    kernel = near + 1e-6 * np.exp(-gap / config.smoothing)
+    time = (seconds - seconds[0]) / config.smoothing
+    offset = time[None, :] - time[:, None]
+    values = np.where(known, values, 0.0)
+    robust = known.astype(np.float64)
+    fitted = np.zeros_like(values)
+    for _ in range(LOWESS_ROUNDS):
+        s0, s1, s2, y0, y1 = (
+            (robust * a) @ (kernel * b).T
+            for a, b in ((1.0, 1.0), (1.0, offset), (1.0, offset**2), (values, 1.0), (values, offset))
+        )
+        s2 = s2 + SLOPE_RIDGE * s0
+        spread = np.where(s0 > 0, s0 * s2 - s1**2, 1.0)
+        fitted = np.where(s0 > 0, (s2 * y0 - s1 * y1) / spread, 0.0)
+        deviation = np.where(known, np.abs(values - fitted), np.nan)
+        robust = known * _biweight(deviation, config)
+    seen = np.asarray((known[:, None, :] & (gap <= config.bridge)).any(-1))
+    return fitted, seen
+
+
+def _biweight(deviation: FloatArray, config: InteractionConfig) -> FloatArray:
+    """Tukey's weights (N, T) of deviations, NaN where unknown, against each person's median."""
+    nothing_known = np.isnan(deviation).all(-1, keepdims=True)
+    median = np.nanmedian(np.where(nothing_known, 0.0, deviation), -1, keepdims=True)
+    width = np.maximum(config.smoothing_outlier * median, config.smoothing_floor)
+    share = np.nan_to_num(deviation) / width
+    # never quite zero: a person of outliers only still has a place
+    return np.asarray(np.clip(1 - share**2, 1e-4, None) ** 2)

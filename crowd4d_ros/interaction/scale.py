@@ -1,0 +1,105 @@
+"""The metric scale of the scene, from the bodies that stand on it (Eq. 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crowd4d_ros.config import InteractionConfig
+from crowd4d_ros.interaction.point_cloud import scene_interaction_points
+from crowd4d_ros.interaction.surface import NOWHERE_TO_STAND, SurfaceError, build_surface
+from crowd4d_ros.window import BoolArray, Cameras, CrowdWindow, FloatArray, ScenePoints
+
+ROUNDS = 5
+"""Surfaces built at most: each is gridded with the scale that the one before gave."""
+SETTLED = 0.05
+"""relative: the grid's cells need the scale no better than this."""
+
+
+class ScaleError(ValueError):
+    """The people and the scene do not meet; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """α0, the relative spread (one robust sigma) of the depth ratios it averages, and how many were kept."""
+
+    value: float
+    spread: float
+    pairs: int
+
+
+def initial_scale(
+    lowest: FloatArray, valid: BoolArray, cameras: Cameras, scene: ScenePoints, config: InteractionConfig
+) -> Scale:
+    """Eq. 2: the weighted average of d_smpl / d_scn over people and frames.
+
+    lowest: (N, T, 3) lowest vertices, world, the bodies metric and placed from the unscaled camera centres;
+    valid: (N, T). cameras and scene: unscaled. d_scn is where the ray of the lowest vertex meets the scene's
+    surface. Its grid is metric, so it is built with the scale found so far until that settles.
+
+    Weights ω = 1/d_smpl: a pixel of error at the feet counts in the ratio in proportion to d. Steeper weights
+    would let one near person, whose stature is as uncertain as anybody's, decide for all. Ratios beyond
+    ``scale_trim`` robust deviations of the median are left out: a sitter, a child or a wrong track
+    must not scale the world.
+    Raises ScaleError if no ray meets the scene.
+    """
+    person, frame = np.nonzero(valid)
+    if not len(person):
+        raise ScaleError("nobody is visible: the scale needs one person who stands on the scene")
+    centers = cameras.centers[frame]
+    ray = lowest[person, frame] - centers
+    distance = np.linalg.norm(ray, axis=-1)
+    guess = float(np.median(distance)) / _typical_distance(cameras, scene, config)
+    found = Scale(guess, np.inf, 0)
+    for _ in range(ROUNDS):
+        metric = replace(scene, points=scene.points * guess)
+        sipc = scene_interaction_points(metric, config)
+        surface = build_surface(sipc, centers * guess + ray, config)
+        mu, _ = surface.intersect(centers * guess, ray)
+        met = mu > 0
+        if not met.any():
+            raise ScaleError(
+                "no viewing ray of anybody's feet meets the scene: gravity, the scene or the tracks are wrong"
+            )
+        found = robust_mean(guess / mu[met], 1 / distance[met], config)
+        if abs(found.value / guess - 1) < SETTLED:
+            break
+        guess = found.value
+    return found
+
+
+def robust_mean(ratios: FloatArray, weights: FloatArray, config: InteractionConfig) -> Scale:
+    """Weighted mean of positive ratios (M,) within ``scale_trim`` deviations of their median.
+
+    The median is unweighted: wrong tracks that seem near must not outvote the others.
+    """
+    middle = float(np.median(ratios))
+    deviation = 1.4826 * float(np.median(np.abs(ratios - middle)))
+    kept = np.abs(ratios - middle) <= config.scale_trim * max(deviation, config.scale_spread_floor * middle)
+    mean = float(np.average(ratios[kept], weights=weights[kept]))
+    return Scale(mean, deviation / middle, int(np.count_nonzero(kept)))
+
+
+def scaled(window: CrowdWindow, alpha: float) -> CrowdWindow:
+    """The window with its scene and camera centres scaled about the world's origin.
+
+    Bodies are metric already: they keep their place and size in each camera, and move along with its centre.
+    """
+    cameras = replace(window.cameras, t=window.cameras.t * alpha)
+    shift = cameras.centers - window.cameras.centers
+    return replace(
+        window,
+        cameras=cameras,
+        scene=replace(window.scene, points=window.scene.points * alpha),
+        motion=replace(window.motion, transl=window.motion.transl + shift),
+    )
+
+
+def _typical_distance(cameras: Cameras, scene: ScenePoints, config: InteractionConfig) -> float:
+    usable = (scene.confidence >= config.confidence) & np.isfinite(scene.points).all(-1)
+    if not usable.any():
+        raise SurfaceError(NOWHERE_TO_STAND)
+    offset = scene.points[usable] - cameras.centers[scene.keyframe[usable]]
+    return float(np.median(np.linalg.norm(offset, axis=-1)))

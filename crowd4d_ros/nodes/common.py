@@ -1,0 +1,295 @@
+"""What every node does the same way: start, parameters, logging, queues, back-pressure, stopping."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+from crowd4d_ros.config import flatten, updated
+from crowd4d_ros.io.images import ByteImage, decode_compressed, decode_image
+from crowd4d_ros.msg import Progress
+
+T = TypeVar("T")
+
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+"""For what is published seldom and wanted by whoever comes later: surface, point cloud, progress."""
+RESULT_DEPTH = 1000
+"""messages: a window's frames are published at once, and nobody who listens should lose one."""
+POLL_S = 0.1
+"""seconds between looks at something that has no event: who subscribes, how far the next node is."""
+PATIENCE_S = 3.0
+"""seconds of waiting after which a node says what it waits for."""
+
+
+def ros_types(name: str) -> Any:
+    """rclpy's class of a message, "std_msgs/msg/Header"."""
+    package, _, message = name.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), message)
+
+
+def stream_qos(reliable: bool, depth: int) -> QoSProfile:
+    """For images: best effort, as cameras have it, or reliable where nothing may be lost."""
+    policy = QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=depth, reliability=policy)
+
+
+def to_time(stamp: int) -> Time:
+    """Nanoseconds as a builtin_interfaces/Time."""
+    return Time(sec=stamp // 10**9, nanosec=stamp % 10**9)
+
+
+def to_nanoseconds(stamp: Time) -> int:
+    """A builtin_interfaces/Time as nanoseconds."""
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+
+
+def decode(message: Image | CompressedImage) -> ByteImage:
+    """(H, W, 3) BGR. Raises ImageError. The decoder for bags too, so that a replay sees the same pixels."""
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.format, message.data)
+    return decode_image(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )
+
+
+class CrowdNode(Node):  # type: ignore[misc]
+    """A node with parameters from dataclasses, progress, diagnostics, and an end.
+
+    stop: set by a signal, or by the node when it is done. options: rclpy's, such as parameter_overrides.
+    """
+
+    def __init__(self, name: str, stop: threading.Event, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.stop = stop
+        self.status = 0
+        self.counters: dict[str, Any] = {}
+        self._progress = Progress()
+        self._progress_publisher = self.create_publisher(Progress, "~/progress", LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        logging.getLogger("crowd4d_ros").addHandler(_LogToRos(self))
+        logging.getLogger("crowd4d_ros").setLevel(logging.INFO)
+
+    def declare(self, defaults: T) -> T:
+        """A configuration as parameters, read once. Raises ConfigError for a value of another type."""
+        for name, (current, entry) in flatten(defaults).items():
+            description = f"[{entry.metadata['unit']}] {entry.metadata['why']}"
+            descriptor = ParameterDescriptor(description=description, read_only=True, dynamic_typing=True)
+            self.declare_parameter(name, list(current) if isinstance(current, tuple) else current, descriptor)
+        given = {name: self.get_parameter(name).value for name in flatten(defaults)}
+        plain = {name: content if isinstance(content, (str, bool, int, float)) else list(content)
+                 for name, content in given.items()}  # fmt: skip
+        return updated(defaults, plain)
+
+    def report(self, *, input: int | None = None, output: int | None = None, end: bool = False) -> None:
+        """Publish progress. input, output: stamps in nanoseconds, as they were if None."""
+        if input is not None:
+            self._progress.input = to_time(input)
+        if output is not None:
+            self._progress.output = to_time(output)
+        self._progress.end = end
+        self._progress_publisher.publish(self._progress)
+
+    def diagnose(self, message: str, warn: bool = False) -> None:
+        """Publish the counters under a one-line summary."""
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if warn else DiagnosticStatus.OK,
+            name=self.get_fully_qualified_name().lstrip("/"),
+            message=message,
+            hardware_id="crowd4d_ros",
+            values=[KeyValue(key=key, value=str(counter)) for key, counter in self.counters.items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """Add to a counter of the diagnostics."""
+        self.counters[counter] = self.counters.get(counter, 0) + by
+
+    def wait_until(self, ready: Callable[[], bool], what: str) -> bool:
+        """Block (a worker, never a callback) until ``ready``, and say for what. False: the node stops."""
+        started = time.monotonic()
+        said = False
+        while not ready():
+            if self.stop.wait(POLL_S):
+                return False
+            if not said and time.monotonic() - started > PATIENCE_S:
+                self.get_logger().info(f"waiting for {what}")
+                said = True
+        return True
+
+    def wait_for_subscribers(self, publisher: Publisher, count: int) -> bool:
+        """Block until ``count`` nodes listen, so that the first message arrives. False: the node stops."""
+        return self.wait_until(
+            lambda: publisher.get_subscription_count() >= count,
+            f"{count} subscribers of {publisher.topic_name}",
+        )
+
+    def close(self) -> None:
+        """Called once, after the last callback, while the node still exists."""
+
+
+class _LogToRos(logging.Handler):
+    """The library's log records as the node's."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        # rclpy keeps one severity per calling line
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
+
+
+class Worker(Generic[T]):
+    """A thread that handles items in order, so that callbacks return at once.
+
+    Full, it drops the oldest item (live) or makes ``put`` wait (reliable). An item that raises is reported
+    and left out.
+    """
+
+    def __init__(self, node: CrowdNode, handle: Callable[[T], None], size: int, drop: bool) -> None:
+        self._node, self._handle, self._size, self._drop = node, handle, size, drop
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"{node.get_name()} worker", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Queue an item."""
+        with self._changed:
+            if self._drop and len(self._items) >= self._size:
+                self._items.popleft()
+                self._node.count("dropped")
+            while len(self._items) >= self._size and not self._node.stop.is_set():
+                self._changed.wait(POLL_S)
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def join(self) -> None:
+        """Wait for the item being handled; call after ``stop`` was set."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._node.stop.is_set():
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._items, POLL_S):
+                    continue
+                item = self._items.popleft()
+                self._changed.notify_all()
+            try:
+                self._handle(item)
+            except Exception as error:
+                self._node.count("failed")
+                self._node.get_logger().error(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+
+class EndOfStream:
+    """Tells when a stream is over: its sender said so, and all of it up to the last stamp has been handled."""
+
+    def __init__(self, node: Node, sender: str, changed: Callable[[], None]) -> None:
+        self._last: int | None = None
+        self._handled = 0
+        self._changed = changed
+        node.create_subscription(Progress, f"{sender}/progress", self._on_progress, LATCHED)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._last = to_nanoseconds(progress.output) if progress.end else None
+        if progress.end:
+            self._changed()
+
+    def handled(self, stamp: int) -> None:
+        """Note that the message of this stamp is done with."""
+        self._handled = stamp
+
+    @property
+    def announced(self) -> bool:
+        """Whether the sender has said that nothing follows, whatever may still be on its way."""
+        return self._last is not None
+
+    @property
+    def reached(self) -> bool:
+        """Whether all of the stream has been handled."""
+        return self._last is not None and self._handled >= self._last
+
+    def restart(self) -> None:
+        """Expect another stream."""
+        self._last, self._handled = None, 0
+
+
+def run(make_node: Callable[[threading.Event], CrowdNode]) -> int:
+    """A node's main: spin until a signal or the node itself sets ``stop``, close it, return the exit status.
+
+    Signals only set an event that the main thread waits on: no exception ever lands in the middle of anything,
+    and a second Ctrl-C does not interrupt the closing.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make_node(stop)
+    except (ValueError, RuntimeError, OSError) as error:
+        rclpy.logging.get_logger("crowd4d").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=_spin, args=(executor, node), name="executor", daemon=True)
+    spinning.start()
+    stop.wait()
+    executor.shutdown()
+    spinning.join()
+    try:
+        node.close()
+    except (ValueError, RuntimeError, OSError) as error:
+        node.get_logger().fatal(str(error))
+        node.status = 1
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return node.status
+
+
+def _spin(executor: SingleThreadedExecutor, node: CrowdNode) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except Exception:
+        if not node.stop.is_set():  # the wheels' wait set may complain about being shut down
+            node.get_logger().fatal(traceback.format_exc())
+            node.status = 1
+    finally:
+        node.stop.set()

@@ -1,0 +1,274 @@
+"""A recording in, a 4D crowd out: every frame, as fast as the machine allows, without a ROS graph.
+
+A frame is read when the one before has been observed, and a window is optimised before the next frame is
+read: nothing queues up. What is finished is on disk (io.resume), so an interrupted run continues where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.config import Config
+from crowd4d_ros.initialization.initializer import Initializer, StreamError
+from crowd4d_ros.io import FrameSource, open_input
+from crowd4d_ros.io.camera import check_size, default_intrinsics, read_camera_info
+from crowd4d_ros.io.output import prepare_folder, replacing_folder
+from crowd4d_ros.io.results import ResultWriter, plain, read_surface, read_tracks
+from crowd4d_ros.io.resume import WorkFolder, key_of
+from crowd4d_ros.pipeline import Pipeline
+from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
+from crowd4d_ros.visualization.plan import write_plan
+from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, FrameObservations, Intrinsics
+from crowd4d_ros.world import World
+
+log = logging.getLogger(__name__)
+
+VIDEO_BYTES = 0.25
+"""of overlay.mp4 per pixel and frame, generously; measured 0.06 to 0.15 for MPEG-4."""
+OBSERVATION_BYTES = 50_000
+"""per frame, for the observations and motions of some twenty people."""
+UNKNOWN_LENGTH = 1000
+"""frames assumed where a container does not say."""
+UNCALIBRATED = (
+    "no camera calibration was given (--camera-info): the focal length is estimated from the people"
+)
+QUIET_INTERVAL = 15.0
+"""seconds between progress lines where nobody watches them live, as in a log file."""
+
+
+class Observing(Protocol):
+    """What is asked of the initializer."""
+
+    def observe(self, frame: Frame) -> FrameObservations: ...
+    def add(self, observations: FrameObservations) -> list[CrowdWindow]: ...
+    def finish(self) -> list[CrowdWindow]: ...
+
+
+class Optimizing(Protocol):
+    """What is asked of the pipeline."""
+
+    body: BodyModel
+
+    def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to reconstruct. start, frames: in frames of the input; fps: overrides the recording's stamps."""
+
+    input: Path
+    out: Path
+    camera_info: Path | None = None
+    start: int = 0
+    frames: int | None = None
+    fps: float | None = None
+    topic: str = ""
+    bag: bool = False
+    keep_work: bool = False
+
+
+class Interrupted(RuntimeError):
+    """Stopped by the user; what is finished is kept."""
+
+
+def reconstruct(
+    options: Options,
+    config: Config,
+    make_initializer: Callable[[Config, Intrinsics], Observing] | None = None,
+    make_pipeline: Callable[[Config], Optimizing] | None = None,
+) -> Path:
+    """Reconstruct ``options.input`` into the files of io.results in ``options.out``; returns that folder.
+
+    Raises the errors of io and of the pipeline, each with a message for the user, and Interrupted.
+    """
+    run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline)
+    try:
+        run.reconstruct()
+        run.write()
+    except KeyboardInterrupt:
+        run.work.flush()
+        raise Interrupted(
+            f"stopped after {run.work.num_windows} windows; the same command continues from here"
+        ) from None
+    if not options.keep_work:
+        run.work.remove()
+    return options.out
+
+
+class _Run:
+    def __init__(
+        self,
+        options: Options,
+        config: Config,
+        make_initializer: Callable[[Config, Intrinsics], Observing],
+        make_pipeline: Callable[[Config], Optimizing],
+    ) -> None:
+        self.options, self.config = options, config
+        self.source = self._open(options.start, options.frames)
+        self.intrinsics = _intrinsics(options, self.source)
+        count = self.source.count or UNKNOWN_LENGTH
+        picture = self.source.width * self.source.height * VIDEO_BYTES
+        prepare_folder(options.out, int(count * (picture + OBSERVATION_BYTES)))
+        stated = {
+            name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")
+        }
+        stated["intrinsics"] = plain(self.intrinsics)
+        self.work = WorkFolder(options.out, key_of(options.input, stated, config))
+        self.seconds: dict[str, float] = defaultdict(float, self.work.recall("seconds", {}))
+        self.warnings: dict[str, int] = self.work.recall("warnings", {})
+        if self.intrinsics.source == "estimated":
+            self._warn(UNCALIBRATED)
+        self.pipeline = make_pipeline(config)
+        self.initializer = make_initializer(config, self.intrinsics)
+
+    def _open(self, start: int, frames: int | None) -> FrameSource:
+        return open_input(self.options.input, start, frames, self.options.fps, self.options.topic)
+
+    def reconstruct(self) -> None:
+        """Every window of the input, each into the work folder."""
+        world, number = self.work.world(), 0
+        with _progress("reconstructing", self.source.count) as bar:
+            for window in self._windows(bar):
+                if number >= self.work.num_windows:
+                    with self._timed("optimization"):
+                        motion, world = self.pipeline.step(window, world)
+                    self.work.finish_window(motion, world)
+                    self._remember()
+                number += 1
+                bar.set_postfix(windows=number, people=len(window.track_ids))
+
+    def _windows(self, bar: Any) -> Iterator[CrowdWindow]:
+        last = -1
+        for observations in self.work.observations():
+            last = observations.index
+            yield from self.initializer.add(observations)
+            bar.update()
+        for frame in self.source:
+            if frame.index <= last:
+                continue
+            try:
+                with self._timed("perception"):
+                    observations = self.initializer.observe(frame)
+            except StreamError as error:
+                self._warn(str(error))
+                continue
+            self.work.add_observations(observations)
+            with self._timed("initial motion"):
+                windows = self.initializer.add(observations)
+            yield from windows
+            bar.update()
+        self.work.flush()
+        bar.set_description("optimizing")
+        with self._timed("initial motion"):
+            windows = self.initializer.finish()
+        yield from windows
+
+    def write(self) -> None:
+        """Every file, from the work folder."""
+        out = self.options.out
+        results = ResultWriter(out, self.config, self.pipeline.body)
+        stamps: list[int] = []
+        for motion in self.work.motions():
+            results.add(motion)
+            stamps += motion.stamps[motion.is_new].tolist()
+        fps = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else self.options.fps or 1.0
+        painter = OverlayPainter(self.pipeline.body, self.config.visualization)
+        with self._timed("overlay"), _progress("drawing", self.source.count) as bar:
+            for _ in write_overlay(out, self.source, self.work.motions(), painter, fps):
+                bar.update()
+        if self.options.bag:
+            self._write_bag()
+        results.close(self._report(results))
+        cameras = json.loads((out / "cameras.json").read_text())
+        tracks, surface = read_tracks(out / "tracks.csv"), read_surface(out / "surface.ply")
+        write_plan(out / "plan.png", tracks, cameras, surface, self.config.visualization)
+
+    def _write_bag(self) -> None:
+        from crowd4d_ros.io.bags import ResultBag  # rosbags is slow to import and only wanted here
+
+        with self._timed("bag"), replacing_folder(self.options.out / "bag") as folder:
+            bag = ResultBag(folder, self.pipeline.body)
+            for motion in self.work.motions():
+                bag.add(motion)
+            bag.close()
+
+    def _report(self, results: ResultWriter) -> dict[str, Any]:
+        warnings = [
+            text if count == 1 else f"{text} (and {count - 1} more)" for text, count in self.warnings.items()
+        ]
+        if not results.num_frames:
+            warnings.append("no window could be reconstructed")
+        elif not results.num_people:
+            warnings.append("no people were found")
+        options = plain(asdict(self.options))
+        return {
+            "arguments": options,
+            "device": str(self.pipeline.body.v_template.device),
+            "calibration": plain(getattr(self.initializer, "calibration", None)),
+            "models": getattr(self.initializer, "models", {}),
+            "timings": {
+                step: {
+                    "seconds": round(spent, 3),
+                    "ms_per_frame": round(1e3 * spent / max(results.num_frames, 1), 2),
+                }
+                for step, spent in self.seconds.items()
+            },
+            "warnings": [*self.source.warnings, *warnings],
+        }
+
+    def _warn(self, text: str) -> None:
+        """Log a warning, and count those that only differ in their numbers."""
+        kind = next((known for known in self.warnings if _alike(known, text)), text)
+        if kind not in self.warnings:
+            log.warning(text)
+        self.warnings[kind] = self.warnings.get(kind, 0) + 1
+
+    def _remember(self) -> None:
+        self.work.remember("seconds", dict(self.seconds))
+        self.work.remember("warnings", self.warnings)
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - begin
+
+
+def _intrinsics(options: Options, source: FrameSource) -> Intrinsics:
+    if options.camera_info is not None:
+        intrinsics = read_camera_info(options.camera_info)
+    elif source.intrinsics is not None:
+        intrinsics = source.intrinsics
+    else:
+        return default_intrinsics(source.width, source.height)
+    check_size(intrinsics, source.width, source.height)
+    return intrinsics
+
+
+def _alike(a: str, b: str) -> bool:
+    """Whether two messages differ in nothing but their numbers."""
+    return re.sub(r"\d+", "", a) == re.sub(r"\d+", "", b)
+
+
+def _progress(what: str, total: int | None) -> Any:
+    interval = 0.1 if sys.stderr.isatty() else QUIET_INTERVAL
+    return tqdm(
+        total=total, desc=what, unit="frame", mininterval=interval, maxinterval=interval, dynamic_ncols=True
+    )

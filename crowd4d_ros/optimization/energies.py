@@ -1,0 +1,167 @@
+"""The energies, one function per equation, before their weights λ.
+
+Tensors are (N people, T frames, …), metres and radians, world frame with y up. ``valid`` (N, T) masks people
+before anything is computed from them: padding may hold anything, NaN included, and gets a zero gradient. Each
+energy is the *sum* of the paper, so that the force on a person does not depend on how many others there are;
+pixels are divided by the person's size A as in Eq. 22, so that weights hold at every resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from crowd4d_ros.body.rotations import relative_log
+from crowd4d_ros.window import BoolArray, FloatArray, IntArray
+
+XZ = [0, 2]
+APART = 1e-9
+"""metres: lets the norm of two people in one place be differentiated."""
+
+
+def _masked(values: Tensor, valid: Tensor, fill: float = 0.0) -> Tensor:
+    """Values (N, T, …) where valid (N, T), and ``fill`` elsewhere, whatever was there."""
+    return torch.where(valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim)), values, fill)
+
+
+def hsip_xz(pelvis: Tensor, point: Tensor, reach: Tensor, alpha: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 17, m²: hinge on the root's horizontal distance from α s* beyond the support range α r.
+
+    pelvis τ, point s*: (N, T, 3); reach r: (N, T); alpha: ().
+    """
+    offset = (_masked(pelvis, valid) - alpha * _masked(point, valid))[..., XZ]
+    beyond = torch.linalg.vector_norm(offset, dim=-1) - alpha * _masked(reach, valid)
+    return torch.relu(beyond).square().sum()
+
+
+def hsip_y(lowest_y: Tensor, point_y: Tensor, alpha: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 18, m²: the lowest vertex is at the height α s*_y. lowest_y, point_y: (N, T); alpha: ()."""
+    return (_masked(lowest_y, valid) - alpha * _masked(point_y, valid)).square().sum()
+
+
+def plane_anchor(pelvis: Tensor, lowest_y: Tensor) -> Tensor:
+    """Eq. 7 and 19: the root (N, T, 3) moved vertically to the height (N, T) of the lowest vertex."""
+    return torch.stack([pelvis[..., 0], lowest_y, pelvis[..., 2]], -1)
+
+
+def hsip_projection(anchor: Tensor, probe: Tensor, size: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 20, in squares of the person's size: the anchor projects where the probe anchor did.
+
+    anchor Π(a_proj), probe Π(a'): (N, T, 2) pixels; size: (N, T) pixels. The paper's squared pixels are
+    divided by A² as in Eq. 22.
+    """
+    return (_masked(anchor - probe, valid) / _masked(size, valid, 1.0)[..., None]).square().sum()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Eq. 21's edges over all frames: person, neighbour, frame and weight, each (E,)."""
+
+    person: IntArray
+    neighbour: IntArray
+    frame: IntArray
+    weight: FloatArray
+
+
+def neighbours(
+    point: FloatArray, valid: BoolArray, stride: int, count: int, radius: float, width: float
+) -> Neighbours:
+    """The dynamic interaction graph on the HSIP points (N, T, 3).
+
+    An edge (n, m) at frame t ≥ stride joins n with one of its ``count`` nearest within ``radius`` metres at
+    t, if both are valid at t and at t − stride. With w = exp(−d²/2 width²) the effective weight is w / Σ_m w:
+    a person in a dense crowd is held no harder than one with a single neighbour.
+    """
+    lasting = np.zeros_like(valid)
+    lasting[:, stride:] = valid[:, stride:] & valid[:, :-stride]
+    person, frame = np.nonzero(lasting)
+    if len(person) < 2:
+        nobody = np.zeros(0, np.int64)
+        return Neighbours(nobody, nobody, nobody, np.zeros(0))
+    # frames are set apart farther than the radius: one tree answers for all of them
+    layers = np.concatenate([point[person, frame][:, XZ], 2 * radius * frame[:, None]], -1)
+    distance, other = cKDTree(layers).query(layers, min(count + 1, len(layers)), distance_upper_bound=radius)
+    row = np.broadcast_to(np.arange(len(layers))[:, None], other.shape)
+    is_edge = np.isfinite(distance) & (other != row)
+    row, other, distance = row[is_edge], other[is_edge], distance[is_edge]
+    weight = np.exp(-0.5 * (distance / width) ** 2)
+    weight /= np.bincount(row, weight, len(layers))[row]
+    return Neighbours(person[row], person[other], frame[row], weight)
+
+
+def crowd(
+    pelvis: Tensor, graph: Neighbours, stride: int, direction_weight: float, metres: float, turn: float
+) -> Tensor:
+    """Eq. 21 (CSCR), m: neighbours keep their relative displacement and its direction.
+
+    pelvis: (N, T, 3). metres, turn: the widths c of the two Charbonnier penalties, ρ(x) = sqrt(x² + c²) − c,
+    beyond which they grow linearly.
+    """
+    index = [torch.as_tensor(a, device=pelvis.device) for a in (graph.person, graph.neighbour, graph.frame)]
+    weight = torch.as_tensor(graph.weight, dtype=pelvis.dtype, device=pelvis.device)
+    person, neighbour, frame = index
+    now = pelvis[person, frame] - pelvis[neighbour, frame]
+    before = pelvis[person, frame - stride] - pelvis[neighbour, frame - stride]
+    moved = _charbonnier((now - before).square().sum(-1), metres)
+    lengths = ((now.square().sum(-1) + APART**2) * (before.square().sum(-1) + APART**2)).sqrt()
+    turned = _charbonnier((1 - (now * before).sum(-1) / lengths).square(), turn)
+    return (weight * (moved + direction_weight * turned)).sum()
+
+
+def _charbonnier(squared: Tensor, width: float) -> Tensor:
+    return (squared + width**2).sqrt() - width
+
+
+def reprojection(
+    projected: Tensor, in_front: Tensor, reference: Tensor, confidence: Tensor, size: Tensor, valid: Tensor
+) -> Tensor:
+    """Eq. 22, in squares of the person's size: joints project onto their 2D references.
+
+    projected, reference: (N, T, J, 2) pixels; in_front: (N, T, J) bool; confidence: (N, T, J) in [0, 1], the
+    weight of each joint; size A: (N, T) pixels. Ω_reproj leaves out joints behind the camera and those of no
+    confidence.
+    """
+    usable = valid[..., None] & in_front & (confidence > 0)
+    residual = torch.where(usable[..., None], projected - reference, 0.0)
+    residual = residual / _masked(size, valid, 1.0)[..., None, None]
+    return (torch.where(usable, confidence, 0.0) * residual.square().sum(-1)).sum()
+
+
+def adjacent(valid: Tensor) -> Tensor:
+    """Ω_adj: (N, T − 1), valid in a frame and in the next."""
+    return valid[:, 1:] & valid[:, :-1]
+
+
+def translation_smoothness(pelvis: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 23, m²: squared steps of the root (N, T, 3)."""
+    pelvis = _masked(pelvis, valid)
+    return _masked(pelvis[:, 1:] - pelvis[:, :-1], adjacent(valid)).square().sum()
+
+
+def rotation_smoothness(rotations: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 24, rad²: squared angles between successive rotations, averaged over the joints.
+
+    rotations: axis-angle, (N, T, 3) of the root or (N, T, J, 3) of the joints.
+    """
+    rotations = _masked(rotations, valid)
+    squared = _masked(relative_log(rotations[:, :-1], rotations[:, 1:]), adjacent(valid)).square().sum(-1)
+    return squared.sum() if squared.ndim == 2 else squared.mean(-1).sum()
+
+
+def shape_prior(betas: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 25: a standard normal on betas (N, 10), once for every valid frame of the person."""
+    return (valid.sum(-1) * _masked(betas, valid.any(-1)).square().sum(-1)).sum()
+
+
+def pose_prior(latent: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 26: a standard normal on the pose codes (N, T, L)."""
+    return _masked(latent, valid).square().sum()
+
+
+def shape_seam(betas: Tensor, previous: Tensor, known: Tensor, valid: Tensor) -> Tensor:
+    """Ours: betas (N, 10) stay near the last window's of people it knew, once for every valid frame."""
+    return (valid.sum(-1) * torch.where(known[:, None], betas - previous, 0.0).square().sum(-1)).sum()

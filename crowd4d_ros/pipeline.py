@@ -1,0 +1,154 @@
+"""Sections 3.2 to 3.5 of the paper on one page: a window of observations becomes a 4D crowd."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.config import Config, ConfigError
+from crowd4d_ros.interaction.point_cloud import scene_interaction_points
+from crowd4d_ros.interaction.proxy import anchor_proxies
+from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
+from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
+from crowd4d_ros.optimization.solver import Solution, optimize
+from crowd4d_ros.priors.pose import GaussianPosePrior
+from crowd4d_ros.window import BodyMotion, BoolArray, CrowdMotion, CrowdWindow, FloatArray, SurfaceMesh
+from crowd4d_ros.world import World
+
+log = logging.getLogger(__name__)
+
+NO_SURFACE = SurfaceMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+
+
+class Pipeline:
+    """Crowd4D over sliding windows. What lasts from window to window is in the World, not here."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = choose_device(config.device)
+        self.body = BodyModel.load(config.body, device=self.device)
+        self.prior = GaussianPosePrior.load(device=self.device)
+
+    def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]:
+        """One window, Sec. 3.2–3.5: scale, SIPC, SIS, HSIP, then the staged optimisation.
+
+        Where the people and the scene do not meet, the window keeps its initial motion, with a warning.
+        """
+        config = self.config
+        world = world.entering(window.segment_id)
+        try:
+            alpha0 = self._scale(window, world)
+            window = scaled(window, alpha0)
+            sipc = scene_interaction_points(window.scene, config.interaction)
+            joints, lowest = self._posed(window.motion)
+            pelvis = joints[..., 0, :]
+            surface = build_surface(sipc, pelvis[window.valid], config.interaction)
+        except (ScaleError, SurfaceError) as error:
+            return self._without_scene(window, world, error)
+        proxy = anchor_proxies(
+            pelvis, lowest, window.valid, window.cameras.centers, _seconds(window), surface, config.interaction
+        )
+        solution = optimize(
+            window,
+            proxy,
+            self.body,
+            self.prior,
+            config.optimization,
+            scale_is_stable=world.scale_is_stable,
+            previous=world.last,
+        )
+        motion = _crowd_motion(window, solution, alpha0, sipc * solution.alpha, surface.scaled(solution.alpha))
+        return motion, world.after(motion, solution.scale_is_stable)
+
+    def _scale(self, window: CrowdWindow, world: World) -> float:
+        """The world's scale, or Eq. 2's α0 in the first window with people."""
+        if world.scale is not None or not window.valid.any():
+            return world.scale or 1.0
+        _, lowest = self._posed(window.motion)
+        alpha0 = initial_scale(lowest, window.valid, window.cameras, window.scene, self.config.interaction)
+        log.info("alpha0 = %.3f from %d person-frames, spread %.3f", alpha0.value, alpha0.pairs, alpha0.spread)
+        return alpha0.value
+
+    @torch.no_grad()
+    def _posed(self, motion: BodyMotion) -> tuple[FloatArray, FloatArray]:
+        """Joints (N, T, 24, 3) and lowest vertices (N, T, 3), metres, world."""
+        betas, pose, orient, transl = (
+            torch.as_tensor(a, dtype=self.prior.mean.dtype, device=self.device)
+            for a in (motion.betas[:, None], motion.body_pose, motion.global_orient, motion.transl)
+        )
+        joints = self.body.joints(betas, pose, orient, transl)
+        _, lowest = self.body.lowest_vertex(betas, pose, orient, transl)
+        return joints.cpu().numpy().astype(float), lowest.cpu().numpy().astype(float)
+
+    def _without_scene(self, window: CrowdWindow, world: World, reason: Exception) -> tuple[CrowdMotion, World]:
+        warning = f"window {window.window_id} keeps its initial motion: {reason}"
+        log.warning("%s", warning)
+        joints, lowest = self._posed(window.motion)
+        solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
+        return _crowd_motion(window, solution, world.scale or 1.0, np.zeros((0, 3)), None), world
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda". Raises ConfigError for another name, or a GPU that is not there."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"'device' is 'auto', 'cpu' or 'cuda', not '{wanted}'")
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("'device' is 'cuda' but torch sees no GPU: use 'auto', or install torch's CUDA build")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _crowd_motion(
+    window: CrowdWindow, solution: Solution, alpha0: float, sipc: FloatArray, surface: Surface | None
+) -> CrowdMotion:
+    """The answer in metres: cameras, SIPC and SIS carry the residual scale α too."""
+    pelvis = solution.joints[..., 0, :]
+    support = solution.lowest
+    if surface is not None:
+        height, _ = surface.height(pelvis[..., [0, 2]])
+        support = np.stack([pelvis[..., 0], height, pelvis[..., 2]], -1)
+    return CrowdMotion(
+        window_id=window.window_id,
+        segment_id=window.segment_id,
+        stamps=window.stamps,
+        frames=window.frames,
+        is_new=window.is_new,
+        intrinsics=window.intrinsics,
+        cameras=replace(window.cameras, t=window.cameras.t * solution.alpha),
+        scale=alpha0 * solution.alpha,
+        scale_source=window.scale_source,
+        track_ids=window.track_ids,
+        observed=window.observed,
+        valid=window.valid,
+        boxes=window.boxes,
+        motion=solution.motion,
+        joints=solution.joints,
+        support_point=support,
+        velocity=velocities(pelvis, window.valid, _seconds(window)),
+        confidence=window.box_confidence * window.keypoints_confidence.mean(-1) * window.observed,
+        sipc=sipc,
+        surface=NO_SURFACE if surface is None else surface.mesh(),
+        energies=solution.energies,
+        warnings=solution.warnings,
+        models=window.models,
+    )
+
+
+def velocities(positions: FloatArray, valid: BoolArray, seconds: FloatArray) -> FloatArray:
+    """(N, T, 3) m/s: slopes between the neighbouring valid frames of positions (N, T, 3); zero without any."""
+    before = np.maximum(np.arange(len(seconds)) - 1, 0)
+    after = np.minimum(np.arange(len(seconds)) + 1, len(seconds) - 1)
+    before = np.where(valid[:, before], before, np.arange(len(seconds)))
+    after = np.where(valid[:, after], after, np.arange(len(seconds)))
+    step = np.take_along_axis(positions, after[..., None], 1) - np.take_along_axis(positions, before[..., None], 1)
+    elapsed = seconds[after] - seconds[before]
+    moving = valid & (elapsed > 0)
+    return np.where(moving[..., None], step / np.where(moving, elapsed, 1.0)[..., None], 0.0)
+
+
+def _seconds(window: CrowdWindow) -> FloatArray:
+    return np.asarray((window.stamps - window.stamps[0]) / 1e9)

@@ -1,0 +1,41 @@
+"""What every test has: no ROS traffic beyond this machine, and, where it asks for one, a ROS domain of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DOMAINS = range(1, 102)  # above 101, DDS's ports meet the operating system's ephemeral ones
+DOMAIN_LOCK_PORT = 24500  # the port of a domain's lock, minus its number: below the ephemeral ports, above DDS's
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ros_logs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros_log"))
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test of this machine uses now, set in the environment."""
+    for domain in DOMAINS:
+        with socket.socket() as lock:
+            try:
+                lock.bind(("127.0.0.1", DOMAIN_LOCK_PORT + domain))
+            except OSError:
+                continue
+            monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+            yield domain
+            return
+    pytest.fail(f"all {len(DOMAINS)} ROS domains are in use by other tests")
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).resolve().parents[1]

@@ -1,0 +1,325 @@
+"""The real nodes on a small stream: every image becomes a state, all ends in order, nothing bad stops it.
+
+The initializer and the pipeline behind the nodes are small stand-ins: what is tested here is the graph.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from random_crowd import INTRINSICS, LENGTH, OVERLAP, PEOPLE, Stream
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.config import Config
+from crowd4d_ros.io.camera import write_camera_info
+from crowd4d_ros.io.results import read_results
+from crowd4d_ros.messages import WindowDecoder, bag_types
+from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, Intrinsics
+from crowd4d_ros.world import World
+
+rclpy = pytest.importorskip("rclpy", reason="no ROS 2 is sourced")
+pytest.importorskip("crowd4d_ros.msg", reason="the workspace is not built or not sourced")
+
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from crowd4d_ros.nodes.common import CrowdNode, to_time  # noqa: E402
+from crowd4d_ros.nodes.initializer import InitializerNode  # noqa: E402
+from crowd4d_ros.nodes.optimizer import OptimizerNode  # noqa: E402
+from crowd4d_ros.nodes.player import Player, camera_info  # noqa: E402
+from crowd4d_ros.nodes.recorder import Recorder  # noqa: E402
+from crowd4d_ros.nodes.visualizer import Visualizer  # noqa: E402
+
+FRAMES = LENGTH + 2 * (LENGTH - OVERLAP)
+TIMEOUT_S = 40.0
+
+
+class RandomInitializer:
+    """Turns frames into the windows of a random recording; remembers what it was given."""
+
+    def __init__(self, config: Config, intrinsics: Intrinsics) -> None:
+        self.body = BodyModel.load()
+        self.intrinsics = intrinsics
+        self.frames: list[Frame] = []
+        self.resets = 0
+        self._stream = Stream(FRAMES)
+        self._windows = 0
+
+    def push(self, frame: Frame) -> list[CrowdWindow]:
+        self.frames.append(frame)
+        complete = LENGTH + self._windows * (LENGTH - OVERLAP)
+        if len(self.frames) < complete:
+            return []
+        return [self._next()]
+
+    def _next(self) -> CrowdWindow:
+        self._stream.stamps[: len(self.frames)] = [frame.stamp for frame in self.frames]
+        window = self._stream.window(self._windows)
+        self._windows += 1
+        return window
+
+    def finish(self) -> list[CrowdWindow]:
+        return []
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+class InitialPipeline:
+    """The initial motion as the answer."""
+
+    def __init__(self, config: Config) -> None:
+        self.body = BodyModel.load(config.body)
+
+    def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]:
+        motion = Stream(FRAMES).motion(window.window_id)
+        return replace(
+            motion, stamps=window.stamps, segment_id=window.segment_id, motion=window.motion
+        ), world
+
+
+class Graph:
+    """Nodes of one process, each spinning in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._running: list[tuple[CrowdNode, SingleThreadedExecutor, threading.Thread]] = []
+
+    def start(self, make: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:
+        """A running node with these parameters; it has an end of its own."""
+        overrides = [Parameter(name, value=content) for name, content in parameters.items()]
+        node = make(threading.Event(), *arguments, parameter_overrides=overrides)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin, daemon=True)
+        thread.start()
+        self._running.append((node, executor, thread))
+        return node
+
+    def close(self) -> None:
+        for node, executor, thread in self._running:
+            node.stop.set()
+            executor.shutdown()
+            thread.join()
+            node.close()
+            node.destroy_node()
+
+
+@pytest.fixture
+def graph(ros_domain: int) -> Iterator[Graph]:
+    rclpy.init(domain_id=ros_domain)
+    graph = Graph()
+    yield graph
+    graph.close()
+    rclpy.shutdown()
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {TIMEOUT_S:.0f} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (INTRINSICS.width, INTRINSICS.height)
+    )
+    for index in range(FRAMES):
+        writer.write(np.full((INTRINSICS.height, INTRINSICS.width, 3), 10 * index, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    write_camera_info(tmp_path / "camera.yaml", INTRINSICS)
+    return tmp_path / "camera.yaml"
+
+
+def test_a_video_becomes_results_and_a_bag_with_nothing_lost(
+    graph: Graph, video: Path, calibration: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    recorder = graph.start(Recorder, out=str(out))
+    graph.start(Visualizer, reliable=True)
+    graph.start(OptimizerNode, InitialPipeline, reliable=True, wait_for=2)
+    initializer = graph.start(InitializerNode, RandomInitializer, reliable=True, wait_for=2)
+    graph.start(Player, video=str(video), camera_info=str(calibration), rate=0.0, wait_for=2)
+    wait_until(recorder.stop.is_set, "the end of the recording")
+    recorder.close()
+    recorder.close = lambda: None  # the fixture closes every node
+
+    taken = initializer._initializer
+    assert [frame.index for frame in taken.frames] == list(range(FRAMES))
+    assert [round(float(frame.image.mean()) / 10) for frame in taken.frames] == list(range(FRAMES))
+    assert_array_equal(taken.intrinsics.K, INTRINSICS.K)
+    assert taken.resets == 1
+
+    results = read_results(out)
+    assert_array_equal(results.crowd["frames"], np.arange(FRAMES))
+    assert_array_equal(np.round(np.diff(results.crowd["stamps"]) / 1e6), 100)
+    assert results.crowd["joints"].shape == (PEOPLE, FRAMES, 24, 3)
+    assert (out / "overlay.mp4").stat().st_size > 0
+    assert (out / "plan.png").stat().st_size > 0
+
+    with AnyReader([out / "bag"], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as bag:
+        counts = {topic: info.msgcount for topic, info in bag.topics.items()}
+        stamps = [
+            stamp for _, stamp, _ in bag.messages([c for c in bag.connections if c.topic == "/crowd/state"])
+        ]
+    for topic in ("/crowd/state", "/crowd/bodies", "/crowd/markers", "/crowd/overlay/compressed", "/tf"):
+        assert counts[topic] == FRAMES, topic
+    assert counts["/crowd/windows"] == 3
+    assert_array_equal(stamps, results.crowd["stamps"])  # played back, it moves at the camera's pace
+
+
+def test_recorded_windows_can_be_optimised_again(
+    graph: Graph, video: Path, calibration: Path, tmp_path: Path
+) -> None:
+    graph.start(Recorder, out=str(tmp_path / "out"))
+    recorder = graph._running[0][0]
+    initializer = graph.start(InitializerNode, RandomInitializer, reliable=True, wait_for=2)
+    graph.start(OptimizerNode, InitialPipeline, reliable=True, wait_for=1)
+    graph.start(Player, video=str(video), camera_info=str(calibration), rate=0.0)
+    wait_until(lambda: recorder.counters.get("frames") == FRAMES, "the last state")
+    recorder.stop.set()
+    recorder.close()
+    recorder.close = lambda: None
+    sent = [initializer._initializer._stream.window(number) for number in range(3)]
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    bag_types(store)
+    decoder = WindowDecoder()
+    with AnyReader([tmp_path / "out" / "bag"], default_typestore=store) as bag:
+        connections = [c for c in bag.connections if c.topic == "/crowd/windows"]
+        got = [
+            decoder.decode(store.deserialize_cdr(data, c.msgtype)) for c, _, data in bag.messages(connections)
+        ]
+    for window, truth in zip(got, sent, strict=True):
+        assert_array_equal(window.frames, truth.frames)
+        assert_array_equal(window.keypoints_2d[truth.observed], truth.keypoints_2d[truth.observed])
+        assert_allclose(window.motion.transl[truth.valid], truth.motion.transl[truth.valid], atol=1e-3)
+
+
+def image_message(stamp: int, encoding: str = "mono8", width: int = INTRINSICS.width) -> Image:
+    height = INTRINSICS.height
+    data = array("B", bytes(height * width))
+    return Image(
+        header=Header(stamp=to_time(stamp), frame_id="camera"),
+        height=height, width=width, encoding=encoding, step=width, data=data,
+    )  # fmt: skip
+
+
+class Camera(CrowdNode):
+    """Publishes what a test hands it."""
+
+    def __init__(self, stop: threading.Event, **options: Any) -> None:
+        super().__init__("camera", stop, **options)
+        self.images = self.create_publisher(Image, "image", 100)
+        self.info = self.create_publisher(CameraInfo, "camera_info", 100)
+
+    def calibrate(self, intrinsics: Intrinsics) -> None:
+        self.info.publish(camera_info(intrinsics, Header(frame_id="camera")))
+
+
+def test_bad_images_are_left_out_and_the_stream_goes_on(
+    graph: Graph, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = graph.start(InitializerNode, RandomInitializer, reliable=True, camera_info_timeout=600.0)
+    camera = graph.start(Camera)
+    wait_until(lambda: camera.images.get_subscription_count(), "the subscription of images")
+    wait_until(lambda: camera.info.get_subscription_count(), "the subscription of CameraInfo")
+
+    camera.calibrate(replace(INTRINSICS, K=np.zeros((3, 3))))
+    camera.images.publish(image_message(1))
+    time.sleep(0.3)
+    assert node._initializer is None  # a camera that is not calibrated is waited for
+
+    camera.calibrate(INTRINSICS)
+    wait_until(lambda: node._initializer is not None, "the calibration")
+    camera.images.publish(image_message(2, encoding="no such encoding"))
+    camera.images.publish(image_message(3, encoding="rgb8"))  # too few bytes
+    camera.images.publish(image_message(4))
+    wait_until(lambda: len(node._initializer.frames) == 2, "the good images")
+    assert [(frame.index, frame.stamp) for frame in node._initializer.frames] == [(0, 1), (3, 4)]
+    assert node.counters["refused"] == 2
+    said = capfd.readouterr().err
+    assert "K is zero" in said
+    assert "no such encoding" in said
+
+
+def test_without_calibration_the_focal_length_is_estimated(graph: Graph) -> None:
+    node = graph.start(InitializerNode, RandomInitializer, camera_info_timeout=0.0)
+    camera = graph.start(Camera)
+    wait_until(lambda: camera.images.get_subscription_count(), "the subscription")
+    camera.images.publish(image_message(1))
+    wait_until(lambda: node._initializer is not None, "the first frame")
+    assert node._initializer.intrinsics.source == "estimated"
+
+
+def test_a_calibration_of_another_size_is_refused(graph: Graph) -> None:
+    node = graph.start(InitializerNode, RandomInitializer, reliable=True)
+    camera = graph.start(Camera)
+    wait_until(
+        lambda: camera.images.get_subscription_count() and camera.info.get_subscription_count(),
+        "subscriptions",
+    )
+    camera.calibrate(replace(INTRINSICS, width=INTRINSICS.width // 2))
+    wait_until(lambda: node._intrinsics is not None, "the wrong calibration")
+    camera.images.publish(image_message(1))
+    wait_until(lambda: node.counters.get("refused") == 1, "the refusal")
+    camera.calibrate(INTRINSICS)
+    wait_until(lambda: node._intrinsics.width == INTRINSICS.width, "the right calibration")
+    camera.images.publish(image_message(2))
+    wait_until(lambda: node._initializer is not None and node._initializer.frames, "the first frame")
+
+
+def test_a_second_interrupt_does_not_stop_a_recorder_from_closing(ros_domain: int, tmp_path: Path) -> None:
+    command = "import sys; from crowd4d_ros.nodes.recorder import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "--ros-args", "-p", f"out:={tmp_path / 'out'}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "recording to" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=TIMEOUT_S)[1]
+    assert process.returncode == 0, said
+    assert (tmp_path / "out" / "report.json").exists()
+    assert (tmp_path / "out" / "bag" / "metadata.yaml").exists()
+
+
+def test_a_wrong_parameter_is_one_clear_line(ros_domain: int) -> None:
+    command = "import sys; from crowd4d_ros.nodes.player import main; sys.exit(main())"
+    arguments = ["--ros-args", "-p", "video:=no_such_file.avi"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 1
+    assert "no such file: no_such_file.avi" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,285 @@
+"""Stages 1 and 2 recover a crowd whose truth is known."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic_window import Staged, staged_crowd
+
+from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.config import ConfigError, InteractionConfig, OptimizationConfig
+from crowd4d_ros.interaction.point_cloud import scene_interaction_points
+from crowd4d_ros.interaction.proxy import Proxy, anchor_proxies
+from crowd4d_ros.interaction.scale import initial_scale, scaled
+from crowd4d_ros.interaction.surface import Surface, build_surface
+from crowd4d_ros.optimization import energies, solver
+from crowd4d_ros.optimization.solver import Solution, nearest_valid, optimize
+from crowd4d_ros.optimization.stages import stages, weights
+from crowd4d_ros.priors.pose import GaussianPosePrior
+from crowd4d_ros.window import BodyMotion, CrowdWindow, FloatArray
+from crowd4d_ros.world import LastWindow
+
+INTERACTION = InteractionConfig()
+CONFIG = OptimizationConfig()
+BRIEF = replace(CONFIG, stage1_iterations=8, stage2_iterations=4)
+
+
+@pytest.fixture(scope="module")
+def body():
+    return BodyModel.load()
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return GaussianPosePrior.load()
+
+
+@dataclass
+class Prepared:
+    window: CrowdWindow
+    surface: Surface
+    proxy: Proxy
+    alpha0: float
+
+
+def floats(*arrays: FloatArray) -> list[torch.Tensor]:
+    return [torch.as_tensor(a, dtype=torch.float32) for a in arrays]
+
+
+def lowest(body: BodyModel, m: BodyMotion) -> FloatArray:
+    return (
+        body.lowest_vertex(*floats(m.betas[:, None], m.body_pose, m.global_orient, m.transl))[1]
+        .double()
+        .numpy()
+    )
+
+
+def pelvis(body: BodyModel, m: BodyMotion) -> FloatArray:
+    return m.transl + body.pelvis(*floats(m.betas)).double().numpy()[:, None]
+
+
+def prepare(
+    body: BodyModel, window: CrowdWindow, error: float = 1.0, alpha0: float | None = None
+) -> Prepared:
+    """Sec. 3.2, with α0 off by the factor ``error``, or a world's known scale."""
+    if alpha0 is None:
+        feet = lowest(body, window.motion)
+        alpha0 = error * initial_scale(feet, window.valid, window.cameras, window.scene, INTERACTION).value
+    window = scaled(window, alpha0)
+    root = pelvis(body, window.motion)
+    surface = build_surface(
+        scene_interaction_points(window.scene, INTERACTION), root[window.valid], INTERACTION
+    )
+    proxy = anchor_proxies(
+        root,
+        lowest(body, window.motion),
+        window.valid,
+        window.cameras.centers,
+        window.stamps * 1e-9,
+        surface,
+        INTERACTION,
+    )
+    return Prepared(window, surface, proxy, alpha0)
+
+
+def jitter(positions: FloatArray) -> float:
+    return float(np.sqrt((np.diff(positions, 2, axis=1) ** 2).sum(-1).mean()))
+
+
+def rms(offsets: FloatArray) -> float:
+    return float(np.sqrt((offsets**2).sum(-1).mean()))
+
+
+def test_eq_2_recovers_a_scale_30_percent_wrong(body):
+    staged = staged_crowd(body, scale=1.3, people=12, frames=12, stature_noise=0.02)
+    assert prepare(body, staged.window).alpha0 == pytest.approx(1.3, rel=0.02)
+
+
+def test_scaling_a_window_keeps_what_the_camera_sees(body):
+    staged = staged_crowd(body, people=2, frames=4, scale=1.3)
+    after = scaled(staged.window, 1.3)
+    np.testing.assert_allclose(after.cameras.centers, staged.centers, atol=1e-12)
+    seen = staged.window.motion.transl - staged.window.cameras.centers
+    np.testing.assert_allclose(after.motion.transl - after.cameras.centers, seen, atol=1e-12)
+
+
+@pytest.fixture(scope="module", params=[1.0, 1 / 1.3], ids=["right", "30% small"])
+def solved(request, body, prior) -> tuple[Staged, Prepared, Solution]:
+    staged = staged_crowd(body, scale=1.3, people=6, frames=16, stature_noise=0.03, seed=1)
+    prepared = prepare(body, staged.window, error=request.param)
+    return staged, prepared, optimize(prepared.window, prepared.proxy, body, prior, CONFIG)
+
+
+def test_the_residual_scale_is_recovered(solved):
+    _, prepared, solution = solved
+    assert solution.scale_is_stable
+    assert prepared.alpha0 * solution.alpha == pytest.approx(1.3, rel=0.02)
+    assert not solution.warnings
+
+
+def test_feet_are_on_the_surface(solved):
+    _, prepared, solution = solved
+    ground, _ = prepared.surface.scaled(solution.alpha).height(solution.lowest[..., [0, 2]])
+    assert np.sqrt(((solution.lowest[..., 1] - ground) ** 2).mean()) < 0.025
+
+
+def test_people_are_where_they_were(solved, body):
+    staged, _, solution = solved
+    found = pelvis(body, solution.motion)
+    np.testing.assert_allclose(solution.joints[:, :, 0], found, atol=1e-5)
+    assert rms(found - staged.pelvis) < 0.4 < 1.0 < rms(pelvis(body, staged.window.motion) - staged.pelvis)
+
+
+def test_jitter_is_gone(solved, body):
+    staged, prepared, solution = solved
+    assert jitter(pelvis(body, prepared.window.motion)) > 1.0
+    assert jitter(pelvis(body, solution.motion)) < 1.8 * jitter(staged.pelvis)
+
+
+def test_every_term_of_every_stage_is_reported(solved):
+    _, _, solution = solved
+    for name in weights(CONFIG):
+        assert len(solution.energies[name]) == sum(name in stage.terms for stage in stages(CONFIG))
+
+
+def test_a_known_scale_is_not_touched_and_roots_go_to_their_proxies_at_once(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
+    still = replace(CONFIG, stage1_iterations=1, stage1_learning_rate=0.0, stage2_iterations=0)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, still, scale_is_stable=True)
+    assert solution.alpha == 1
+    assert solution.scale_is_stable
+    np.testing.assert_allclose(pelvis(body, solution.motion), prepared.proxy.reference, atol=1e-4)
+
+
+def test_a_scale_that_does_not_settle_is_said(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=4).window)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, replace(BRIEF, stage1_iterations=5))
+    assert not solution.scale_is_stable
+    assert any("did not settle" in warning for warning in solution.warnings)
+
+
+def test_padding_is_never_read(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=3, frames=8).window)
+    valid = np.ones((3, 8), bool)
+    valid[0, 5:] = valid[1, :3] = valid[2] = False
+
+    def padded(fill):
+        def fill_in(array):
+            return np.where(valid.reshape(valid.shape + (1,) * (array.ndim - 2)), array, fill)
+
+        window, motion = prepared.window, prepared.window.motion
+        window = replace(
+            window,
+            valid=valid,
+            boxes=fill_in(window.boxes),
+            keypoints_2d=fill_in(window.keypoints_2d),
+            keypoints_confidence=fill_in(window.keypoints_confidence),
+            motion=BodyMotion(
+                np.where(valid.any(-1, keepdims=True), motion.betas, fill),
+                *(fill_in(a) for a in (motion.body_pose, motion.global_orient, motion.transl)),
+            ),
+        )
+        proxy = replace(prepared.proxy, valid=valid)
+        return optimize(window, proxy, body, prior, BRIEF, scale_is_stable=True)
+
+    with_nan, with_number = padded(np.nan), padded(7.0)
+    for name in ("betas", "body_pose", "global_orient", "transl"):
+        found = getattr(with_nan.motion, name)
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found, getattr(with_number.motion, name))
+
+
+def test_nobody_is_no_error(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=4).window)
+    window = replace(prepared.window, valid=np.zeros((2, 4), bool))
+    solution = optimize(window, prepared.proxy, body, prior, CONFIG)
+    assert solution.alpha == 1
+    assert solution.energies == {}
+
+
+@pytest.mark.parametrize("reference", ["initial", "detected"])
+def test_one_person_for_one_frame(body, prior, reference):
+    prepared = prepare(body, staged_crowd(body, people=1, frames=1, jitter=0.0).window)
+    config = replace(BRIEF, reprojection_reference=reference)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, config, scale_is_stable=True)
+    assert np.isfinite(solution.joints).all()
+
+
+def test_an_unknown_reference_is_refused(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=1, frames=1).window)
+    with pytest.raises(ConfigError, match="reprojection_reference"):
+        optimize(prepared.window, prepared.proxy, body, prior, replace(CONFIG, reprojection_reference="best"))
+
+
+@pytest.mark.parametrize("sick", ["crowd", "prior_theta"])
+def test_a_term_that_is_not_finite_ends_the_window_by_name(body, prior, monkeypatch, sick):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
+    function = {"crowd": "crowd", "prior_theta": "pose_prior"}[sick]
+    healthy, calls = getattr(energies, function), []
+
+    def failing(*arguments):
+        calls.append(1)
+        return healthy(*arguments) * (np.nan if len(calls) > 3 else 1.0)
+
+    monkeypatch.setattr(energies, function, failing)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, BRIEF, scale_is_stable=True)
+    assert any(sick in warning and "not finite" in warning for warning in solution.warnings)
+    assert np.isfinite(solution.joints).all()
+
+
+def sliced(window: CrowdWindow, frames: slice, is_new: np.ndarray) -> CrowdWindow:
+    """Frames of a window as a window of their own."""
+    names = "observed valid boxes box_confidence keypoints_2d keypoints_confidence landmarks_3d"
+    m = window.motion
+    return replace(
+        window,
+        stamps=window.stamps[frames],
+        frames=window.frames[frames],
+        is_new=is_new,
+        cameras=replace(window.cameras, R=window.cameras.R[frames], t=window.cameras.t[frames]),
+        motion=BodyMotion(m.betas, m.body_pose[:, frames], m.global_orient[:, frames], m.transl[:, frames]),
+        **{name: getattr(window, name)[:, frames] for name in names.split()},
+    )
+
+
+def test_people_do_not_jump_at_a_seam(body, prior):
+    staged = staged_crowd(body, people=4, frames=30)
+    first = prepare(body, sliced(staged.window, slice(0, 20), np.ones(20, bool)))
+    config = replace(CONFIG, stage1_iterations=30, stage2_iterations=10)
+    before = optimize(first.window, first.proxy, body, prior, config, scale_is_stable=True)
+    last = LastWindow(first.window.stamps, first.window.track_ids, first.window.valid, before.motion)
+    # the next window lists people in another order, and one of them is new
+    order = np.array([2, 0, 3, 1])
+    window = sliced(staged.window, slice(12, 30), np.arange(12, 30) >= 20)
+    window = replace(
+        window,
+        track_ids=np.array([3, 1, 99, 2]),
+        motion=BodyMotion(*(array[order] for array in vars(window.motion).values())),
+        boxes=window.boxes[order],
+        keypoints_2d=window.keypoints_2d[order],
+    )
+    second = prepare(body, window, alpha0=first.alpha0)
+    after = optimize(second.window, second.proxy, body, prior, config, scale_is_stable=True, previous=last)
+    there, here = pelvis(body, before.motion)[[2, 0, 1]], pelvis(body, after.motion)[[0, 1, 3]]
+    np.testing.assert_allclose(here[:, :8], there[:, 12:], atol=1e-5)
+    np.testing.assert_allclose(
+        after.motion.body_pose[[0, 1, 3], :8], before.motion.body_pose[[2, 0, 1], 12:], atol=1e-6
+    )
+    steps = np.linalg.norm(np.diff(here, axis=1), axis=-1)
+    assert (steps[:, 7] < steps[:, 8:].max(-1) + 0.08).all()
+
+
+def test_padding_is_filled_from_the_same_person():
+    valid = np.array([[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
+    assert nearest_valid(valid).tolist() == [[1, 1, 1, 4, 4], [1, 1, 1, 1, 1], [10, 10, 10, 10, 10]]
+
+
+def test_the_schedule_is_table_1():
+    first, second = stages(CONFIG)
+    assert (first.iterations, second.iterations) == (150, 150)
+    assert (first.learning_rate, second.learning_rate) == (0.01, 0.01)
+    assert set(first.variables) == {"betas", "pelvis", "global_orient", "log_alpha"}
+    assert set(second.variables) == {"betas", "pelvis", "global_orient", "latent"}
+    assert "hsip_xz" not in second.terms
+    assert solver.weights(CONFIG).keys() >= set(first.terms) | set(second.terms)

@@ -1,0 +1,3 @@
+from cv_bridge.core import CvBridge, CvBridgeError
+
+__all__ = ["CvBridge", "CvBridgeError"]

@@ -1,0 +1,3 @@
+from launch.core import LaunchContext
+
+__all__ = ["LaunchContext"]

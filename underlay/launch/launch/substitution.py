@@ -1,0 +1,3 @@
+from launch.core import Substitution
+
+__all__ = ["Substitution"]
