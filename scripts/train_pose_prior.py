@@ -5,6 +5,7 @@
 
 The mocap file holds clips of SMPL poses at 30 frames/s: names, lens and split (train/test) of each clip,
 poses (frames, 24, 3) axis-angle of all clips one after the other. Nothing random is involved.
+Needs this package (PYTHONPATH=. does).
 
 CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu, created with funding from NSF EIA-0196217.
 """

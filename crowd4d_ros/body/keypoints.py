@@ -4,8 +4,8 @@ Limbs are SMPL's joints, head and feet are vertices of the surface, by the indic
 layout; the embedded body has the same landmarks at the same indices.
 
 Detectors do not mark hips and shoulders exactly where SMPL has its joints. No offset is applied: against the
-3D landmarks of BlazePose on 184 pedestrians, at equal stature, the embedded body's hips are as wide (1.00)
-and its shoulders 1.4 cm further out a side, which is less than those landmarks scatter.
+3D landmarks of BlazePose in 184 views of pedestrians, at equal stature, the embedded body is as wide at the
+hips (1.00) and 1.4 cm wider at each shoulder, which is less than those landmarks scatter.
 """
 
 from __future__ import annotations
