@@ -22,10 +22,9 @@ USER_ERROR, BUG, STOPPED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if parsed.debug else logging.WARNING, format="crowd4d: %(message)s"
-    )
+    logging.basicConfig(format="crowd4d: %(message)s")
     logging.captureWarnings(True)
+    logging.getLogger(crowd4d_ros.__name__).setLevel(logging.DEBUG if parsed.debug else logging.WARNING)
     try:
         parsed.run(parsed)
     except KeyboardInterrupt:

@@ -51,18 +51,23 @@ class KeypointsConfig:
 class TrackingConfig:
     """Association over time (initialization/tracking.py)."""
 
-    begin_confidence: float = value(0.4, "[0, 1]", "weaker boxes continue a track but never begin one (ByteTrack)")
+    begin_confidence: float = value(0.5, "[0, 1]", "weaker boxes continue a track but never begin one (ByteTrack)")
     confirm_hits: int = value(3, "detections", "a box that flickers for one or two frames is no person")
     recent_s: float = value(0.5, "s", "unseen for longer counts as lost: found again only if the clothes agree")
-    memory_s: float = value(4.0, "s", "a walk behind a lamp post or another person takes up to 3 s")
-    measurement_noise: float = value(0.04, "box heights", "jitter of the detector's boxes between frames")
-    weak_noise: float = value(2.0, "factor", "boxes of low confidence are often cut off by what occludes")
+    memory_s: float = value(3.0, "s", "a walk behind a lamp post or another person takes less")
+    weak_share: float = value(0.75, "[0, 1)", "of detections may be weak in the long run; signs taken for people: 0.9")
+    max_trust_s: float = value(1.0, "s", "strongly seen for longer counts no more: weak boxes alone then keep it 3 s")
+    measurement_noise: float = value(0.02, "box heights", "NanoDet's boxes jitter by 0.013 on vtest")
+    degrees_of_freedom: tuple[float, ...] = value(
+        (10.0, 3.0, 3.0), "1", "Student's, of centre x, centre y and height: occluders cut boxes, mostly from below"
+    )
     speed: float = value(0.8, "box heights/s", "1.4 m/s of a walk over 1.7 m of height, the prior of a new track")
     acceleration: float = value(0.4, "box heights/s^1.5", "white noise: a pedestrian turns within a second or two")
-    height_rate: float = value(0.2, "ratio", "boxes grow and shrink more slowly than they move")
-    gate: float = value(14.0, "squared standard deviations", "chi-square with 3 degrees of freedom, 99.7%")
-    appearance_weight: float = value(10.0, "nats", "clothing decides only where positions are ambiguous")
-    appearance_gate: float = value(0.5, "Bhattacharyya distance", "same person across vtest: below 0.4")
+    height_rate: float = value(0.1, "ratio", "boxes grow and shrink more slowly than they move")
+    gate: float = value(10.0, "nats, doubled", "cost above which nobody is the better explanation; a steady walk: -20")
+    appearance_weight: float = value(40.0, "nats, doubled", "at the usual distance between two people, 0.5, it adds 10")
+    appearance_gate: float = value(0.5, "Bhattacharyya distance", "95% of a person's own on vtest: 0.27")
+    appearance_gate_lost: float = value(0.35, "Bhattacharyya distance", "half of all pairs of different people: 0.47")
     appearance_memory: float = value(0.9, "[0, 1)", "share of the old histogram kept a frame")
     replay_steps: int = value(8, "steps", "virtual observations along a bridged gap (OC-SORT's re-update)")
 
@@ -75,15 +80,17 @@ class CalibrationConfig:
     """
 
     frames: int = value(100, "frames", "before the first window; 0: all of the input, better, files only")
-    max_observations: int = value(3000, "person-frames", "bounds the time; a track's errors are correlated")
+    max_observations: int = value(1500, "person-frames", "bounds the time; a track's errors are correlated")
     min_confidence: float = value(0.5, "1", "landmarks below are guesses behind an occluder")
-    smallest: float = value(25.0, "px", "the height of a person whom a pixel's error makes 5 % taller")
+    tiny: float = value(20.0, "px", "nobody below this box height is measured: a pixel is 5 % of a stature")
+    small: float = value(45.0, "px", "below, where most are larger: false and far, they bend the horizon")
+    small_share: float = value(0.5, "1", "of the upper quartile: where all are small, small is no flaw")
     border: float = value(4.0, "px", "boxes that touch the image border cut feet or heads off")
     max_bend: float = value(30.0, "deg", "trunk against legs: below 15 when walking, 90 when sitting")
     height_fractions: tuple[float, ...] = value(
         (0.042, 0.285, 0.525, 0.81, 0.924),
         "stature",
-        "ANSUR II: malleolus .041, acromion .82 above the joint, tragion .924; Drillis-Contini: .285, .53",
+        "ANSUR II and Drillis-Contini, rounded, quoted from memory: check before relying on them",
     )
     height_fractions_sigma: tuple[float, ...] = value(
         (0.008, 0.02, 0.02, 0.015, 0.008), "stature", "a network's landmark is not a caliper's"
@@ -93,10 +100,10 @@ class CalibrationConfig:
     gait_rise: tuple[float, ...] = value(
         (0.024, -0.003, -0.018, -0.018, -0.018),
         "stature",
-        "walking less standing: a foot is in the air, the head dips 3 cm; 64 CMU mocap walks",
+        "walking less standing; 64 CMU walks gave .024 to .031, reduced by hand towards a 3 cm head dip",
     )
     gait_forward: tuple[float, ...] = value(
-        (-0.03, 0.04, -0.012, 0.008, 0.032), "stature", "the same walks: ears lead, ankles trail the pelvis"
+        (-0.03, 0.04, -0.012, 0.008, 0.032), "stature", "the same walks, less what standing has: ours, by judgement"
     )
     gait_sigma: float = value(0.3, "1", "how far BlazePose's average walker may differ from the mocap's")
     rise_sigma: tuple[float, ...] = value(
@@ -107,7 +114,7 @@ class CalibrationConfig:
     )
     pixel_sigma: float = value(1.0, "px", "BlazePose on 60-100 px tall people")
     outlier: float = value(2.5, "sigma", "where Cauchy's weight is half: swapped limbs, neighbours")
-    correlation_time: float = value(0.7, "s", "a stride and a half is one independent look at a person")
+    correlation_time: float = value(1.0, "s", "a stride: until then the same pose is seen from the same side")
     stature: float = value(1.69, "m", "ANSUR II, mean of men (1.756) and women (1.629)")
     stature_sigma: float = value(0.09, "m", "both sexes together")
     stature_mean_sigma: float = value(0.025, "m", "between adult populations (NCD-RisC)")
@@ -120,8 +127,9 @@ class CalibrationConfig:
     height_sigma: float = value(0.8, "log", "1.8 m to 9 m is one sigma")
     slope_sigma: float = value(0.4, "deg", "prior: level but for drainage (1 %), unless people show a hill")
     hill_sigma: float = value(5.0, "deg", "prior on a hill: streets and paths stay below 10 %")
-    hill_evidence: float = value(4.0, "sigma", "believe a hill from here; halves of a level video differ by 2")
+    hill_evidence: float = value(3.5, "sigma", "believe a hill from here: 8 deg shows 4 on 20 people, vtest 2.8")
     lean_sigma: float = value(1.0, "deg", "all bodies may seem to lean alike: gait, bags, the network")
+    person_lean_sigma: float = value(1.5, "deg", "how each body leans besides: bags, habits, talking")
     posture_sigma: float = value(8.0, "deg", "mean direction of 3D landmarks, biased in depth")
     focal: float = value(1.0, "image width", "no calibration: 53 deg across, as phones and surveillance")
     focal_sigma: float = value(0.35, "log", "no calibration: 39 to 71 deg across is one sigma")
@@ -273,25 +281,25 @@ class OptimizationConfig:
     weight_hsip_proj: float = value(
         10.0,
         "per squared body size",
-        "λ of Eq. 20: 100 doubles the jitter of the root, as feet are one point and noisy",
+        "λ of Eq. 20: 100 adds half to the root's jitter, as feet are one noisy point",
     )
     weight_hsip_xz: float = value(
         10.0, "1/m²", "λ of Eq. 17: from a scale 30% wrong, 1 ends 1.6% off and 10 ends 1.3% off"
     )
     weight_hsip_y: float = value(
-        100.0, "1/m²", "λ of Eq. 18: feet within 2 cm of the ground; 10 leaves 3 cm, 1000 shakes the root"
+        100.0, "1/m²", "λ of Eq. 18: feet within 2 cm of the ground; 10 leaves 3 cm, 1000 adds to jitter"
     )
     weight_beta: float = value(
         0.1, "1", "λ of Eq. 25: one deviation of stature costs what 1% of a body size does in Eq. 22"
     )
     weight_tau: float = value(
-        5.0, "1/m²", "λ of Eq. 23 at 10 frames/s: 1 leaves twice a walk's own jitter, 20 shortens the walk"
+        5.0, "1/m²", "λ of Eq. 23 at 10 frames/s: 1 leaves three times a walk's own jitter, 20 adds 3 cm of error"
     )
     weight_gamma: float = value(
         1.0, "1/rad²", "λ of Eq. 24: no effect within a factor of ten on smooth initial motions"
     )
     weight_theta: float = value(1.0, "1/rad²", "λ of Eq. 24: as for the root")
-    weight_crowd: float = value(0.1, "1/m", "λ of Eq. 21: 1 adds 2 cm of error to people who part")
+    weight_crowd: float = value(0.1, "1/m", "λ of Eq. 21: 1 adds 1 to 2 cm of error to people who walk apart")
     weight_prior_theta: float = value(
         0.001, "1", "λ of Eq. 26: a plausible pose, ‖z‖² = 69, costs what 1% of a body size does in Eq. 22"
     )

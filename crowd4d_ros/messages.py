@@ -609,7 +609,7 @@ def camera_pose(state: Any) -> tuple[FloatArray, FloatArray]:
 
 
 def person_poses(state: Any) -> tuple[FloatArray, FloatArray]:
-    """(n, 3, 3) and (n, 3): the axes of REP-103 bodies (x forward, y left, z up) at the pelvises, in the world."""
+    """(n, 3, 3), (n, 3): REP-103 bodies' axes (x forward, y left, z up) and pelvises, in the world (z up)."""
     orient = np.array(state.global_orient, np.float64).reshape(-1, 3)
     turns = Rotation.from_rotvec(orient).as_matrix() if len(orient) else np.zeros((0, 3, 3))
     return turns @ _BODY_AXES, np.array(state.joints, np.float64).reshape(-1, 24, 3)[:, 0]
@@ -618,9 +618,8 @@ def person_poses(state: Any) -> tuple[FloatArray, FloatArray]:
 def terrain_grid(surface: Any, cell: float, steepest: float) -> tuple[NDArray[np.int8], FloatArray, float]:
     """A surface message as nav_msgs/OccupancyGrid wants it: walkable 0, an obstacle 100, unknown −1.
 
-    Returns data (rows along y, columns along x), the (2,) metres of its lower corner and its mean height,
-    metres. A cell is an obstacle if a triangle with its centroid or a corner in it is steeper than ``steepest``
-    rad.
+    Returns data (rows along y, columns along x), its lower corner (2,) and its mean height, metres. A cell is
+    an obstacle if a triangle with its centroid or a corner in it is steeper than ``steepest`` rad.
     """
     vertices = np.array(surface.vertices, np.float64).reshape(-1, 3)
     if not len(vertices):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from crowd4d_ros.body.smpl import BodyModel
@@ -51,9 +52,18 @@ QUIET_INTERVAL = 15.0
 """seconds between progress lines where nobody watches them live, as in a log file."""
 
 
+class Remembering(Protocol):
+    """What is asked of the perception: to go on where an interrupted run stopped."""
+
+    def state(self) -> dict[str, NDArray[Any]]: ...
+    def restore(self, state: dict[str, NDArray[Any]]) -> None: ...
+
+
 class Observing(Protocol):
     """What is asked of the initializer."""
 
+    @property
+    def perception(self) -> Remembering: ...
     def observe(self, frame: Frame) -> FrameObservations: ...
     def add(self, observations: FrameObservations) -> list[CrowdWindow]: ...
     def finish(self) -> list[CrowdWindow]: ...
@@ -153,7 +163,7 @@ class _Run:
                 bar.set_postfix(windows=number, people=len(window.track_ids))
 
     def _windows(self, bar: Any) -> Iterator[CrowdWindow]:
-        last = -1
+        last, state = -1, self.work.state()
         for observations in self.work.observations():
             last = observations.index
             yield from self.initializer.add(observations)
@@ -163,11 +173,14 @@ class _Run:
                 continue
             try:
                 with self._timed("perception"):
+                    if state:
+                        self.initializer.perception.restore(state)
+                        state = {}
                     observations = self.initializer.observe(frame)
             except StreamError as error:
                 self._warn(str(error))
                 continue
-            self.work.add_observations(observations)
+            self.work.add_observations(observations, self.initializer.perception.state())
             with self._timed("initial motion"):
                 windows = self.initializer.add(observations)
             yield from windows

@@ -21,6 +21,8 @@ from crowd4d_ros.world import World
 
 log = logging.getLogger(__name__)
 
+METRIC = ("people", "odometry")
+"""Scale sources whose scenes come in metres."""
 NO_SURFACE = SurfaceMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
 
 
@@ -58,20 +60,24 @@ class Pipeline:
             self.body,
             self.prior,
             config.optimization,
-            scale_is_stable=world.scale_is_stable,
+            scale_is_stable=world.scale_is_stable or window.scale_source in METRIC,
             previous=world.last,
         )
         motion = _crowd_motion(window, solution, alpha0, sipc * solution.alpha, surface.scaled(solution.alpha))
         return motion, world.after(motion, solution.scale_is_stable)
 
     def _scale(self, window: CrowdWindow, world: World) -> float:
-        """The world's scale, or Eq. 2's α0 in the first window with people."""
+        """The world's scale; in the first window with people, Eq. 2's α0.
+
+        A scene that is metric already keeps its metres, which more people vouch for than this window has: α0 is then
+        a check, and logged.
+        """
         if world.scale is not None or not window.valid.any():
             return world.scale or 1.0
         _, lowest = self._posed(window.motion)
         alpha0 = initial_scale(lowest, window.valid, window.cameras, window.scene, self.config.interaction)
         log.info("alpha0 = %.3f from %d person-frames, spread %.3f", alpha0.value, alpha0.pairs, alpha0.spread)
-        return alpha0.value
+        return 1.0 if window.scale_source in METRIC else alpha0.value
 
     @torch.no_grad()
     def _posed(self, motion: BodyMotion) -> tuple[FloatArray, FloatArray]:

@@ -94,7 +94,7 @@ class Cameras:
     @property
     def centers(self) -> FloatArray:
         """(T, 3) metres, world: −Rᵀ t."""
-        return -np.einsum("tji,tj->ti", self.R, self.t)
+        return np.asarray(-np.einsum("tji,tj->ti", self.R, self.t))
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,11 @@
 """A video file through the whole graph, into a folder:
 
-    ros2 launch crowd4d_ros demo.launch.py video:=FILE out:=FOLDER
+    ros2 launch crowd4d_ros demo.launch.py video:=FILE camera_info:=FILE out:=FOLDER
 
 The launch ends when everything is written.
 """
 
-from launch.actions import (
-    DeclareLaunchArgument,
-    GroupAction,
-    IncludeLaunchDescription,
-    RegisterEventHandler,
-    Shutdown,
-)
-from launch.event_handlers import OnProcessExit
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -29,71 +22,49 @@ ARGUMENTS = {
     "start": ("0", "frames to skip"),
     "frames": ("0", "frames to play; 0: to the end"),
     "rate": ("0.0", "relative to real time; 0: as fast as it can be reconstructed"),
-    "bag": ("true", "also record a bag into OUT/bag"),
+    "record_bag": ("true", "also record a bag, into OUT/bag"),
     "device": ("auto", "auto, cpu or cuda"),
     "body": ("", "an SMPL file; empty: the embedded licence-free body"),
     "bodies": ("light", "light, full or none: how RViz draws people"),
     "rviz": ("false", "start RViz"),
 }
-RECORDER_AND_OPTIMIZER = RECORDER_AND_VISUALIZER = INITIALIZER_AND_VISUALIZER = 2
-
-
-def typed(name, kind):
-    return ParameterValue(LaunchConfiguration(name), value_type=kind)
+CROWD4D = PathJoinSubstitution([FindPackageShare("crowd4d_ros"), "launch", "crowd4d.launch.py"])
+IMAGE, CAMERA_INFO = "camera/image_raw", "camera/camera_info"
+INITIALIZER_AND_VISUALIZER = 2
 
 
 def generate_launch_description():
-    camera = [("image", "camera/image_raw"), ("camera_info", "camera/camera_info")]
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    kinds = {"video": str, "camera_info": str, "fps": float, "start": int, "frames": int, "rate": float}
     player = Node(
         package="crowd4d_ros",
         executable="player",
         name="player",
         output="screen",
-        remappings=camera,
+        remappings=[("image", IMAGE), ("camera_info", CAMERA_INFO)],
         parameters=[
             {
-                "video": typed("video", str),
-                "camera_info": typed("camera_info", str),
-                "fps": typed("fps", float),
-                "start": typed("start", int),
-                "frames": typed("frames", int),
-                "rate": typed("rate", float),
                 "wait_for": INITIALIZER_AND_VISUALIZER,
+                **{
+                    name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+                    for name, kind in kinds.items()
+                },
             }
         ],
+        on_exit=Shutdown(reason="the player has ended"),
     )
-    recorder = Node(
-        package="crowd4d_ros",
-        executable="recorder",
-        name="recorder",
-        output="screen",
-        parameters=[{"out": typed("out", str), "bag": typed("bag", bool), "body": typed("body", str)}],
-    )
+    same = ("out", "record_bag", "device", "body", "bodies", "rviz")
     graph = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(
-            PathJoinSubstitution([FindPackageShare("crowd4d_ros"), "launch", "crowd4d.launch.py"])
-        ),
+        PythonLaunchDescriptionSource(CROWD4D),
         launch_arguments={
-            "image": "camera/image_raw",
-            "camera_info": "camera/camera_info",
-            "bag": "",
+            "image": IMAGE,
+            "camera_info": CAMERA_INFO,
             "reliable": "true",
-            "wait_for": str(RECORDER_AND_OPTIMIZER),
             "first_frame": LaunchConfiguration("start"),
-            "device": LaunchConfiguration("device"),
-            "body": LaunchConfiguration("body"),
-            "bodies": LaunchConfiguration("bodies"),
-            "rviz": LaunchConfiguration("rviz"),
+            **{name: LaunchConfiguration(name) for name in same},
         }.items(),
     )
-    stop = [
-        RegisterEventHandler(
-            OnProcessExit(target_action=node, on_exit=[Shutdown(reason=f"{name} has ended")])
-        )
-        for name, node in (("the recorder", recorder), ("the player", player))
-    ]
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    return LaunchDescription([*declared, *stop, recorder, player, GroupAction([graph])])
+    return LaunchDescription([*declared, player, GroupAction([graph])])

@@ -243,7 +243,7 @@ def halve(graph: onnx.GraphProto) -> None:
 
 
 def in_canonical_order(graph: onnx.GraphProto) -> None:
-    """What the outputs need, in the order of their need; numbers for names, since tf2onnx's vary by the run."""
+    """What the outputs need, in the order of their need, numbered: tf2onnx names vary from run to run."""
     maker = {name: node for node in graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes, used, names = [], [], {value.name: value.name for value in [*graph.input, *graph.output]}

@@ -1,4 +1,4 @@
-"""A crowd of random numbers, cut into windows as the initializer does: for what moves data without judging it."""
+"""A crowd of random numbers, cut into windows as the initializer does: for what only moves data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from crowd4d_ros.window import (
 )
 
 LENGTH, OVERLAP, PEOPLE = 8, 3, 4
-INTRINSICS = Intrinsics(
-    640, 480, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.array([0.1, -0.2, 0, 0, 0.01]), "plumb_bob",
-    np.array([[490.0, 0, 321], [0, 491, 239], [0, 0, 1]]),
-)  # fmt: skip
+K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+K_RECTIFIED = np.array([[490.0, 0, 321], [0, 491, 239], [0, 0, 1]])
+INTRINSICS = Intrinsics(640, 480, K, np.array([0.1, -0.2, 0, 0, 0.01]), "plumb_bob", K_RECTIFIED)
 
 
 def rotations(rng: np.random.Generator, *shape: int) -> FloatArray:

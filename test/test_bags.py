@@ -287,7 +287,9 @@ def test_a_bag_without_images_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
-def test_a_truncated_bag_is_refused_with_the_tool_that_repairs_it(tmp_path: Path, plugin: StoragePlugin) -> None:
+def test_a_truncated_bag_is_refused_with_the_tool_that_repairs_it(
+    tmp_path: Path, plugin: StoragePlugin
+) -> None:
     folder = write_bag(tmp_path / "bag", {"/image": stream(count=200)}, plugin)
     file = next(path for path in folder.iterdir() if path.name != "metadata.yaml")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

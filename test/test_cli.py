@@ -54,7 +54,8 @@ class Crowd:
         self.body = body_model()
         self.truth = crowd_motion(self.people, COUNT) if self.people else nobody(COUNT)
         self.emitted = 0
-        self.begin: int | None = None
+        self.perception = self
+        self.restored = -1
 
     def observe(self, frame: Frame) -> FrameObservations:
         if frame.index in self.refuse:
@@ -62,6 +63,12 @@ class Crowd:
         self.observed.append(frame.index)
         none = np.zeros(0)
         return FrameObservations(frame.stamp, frame.index, none, none, none, none, none, none, ())
+
+    def state(self) -> dict[str, Any]:
+        return {"last": np.array(self.observed[-1])}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.restored = int(state["last"])
 
     def add(self, observations: FrameObservations) -> list[CrowdMotion]:
         self.added.append(observations.index)
@@ -136,6 +143,7 @@ def test_interrupted_it_continues_where_it_stopped(recording: tuple[Path, Path],
         run(recording, tmp_path / "a", stopped)
     continued = run(recording, tmp_path / "a")
     assert stopped.observed + continued.observed == list(range(COUNT)), "no frame is observed twice"
+    assert continued.restored == stopped.observed[-1], "the tracker remembers who is who"
     assert len(continued.stepped) == 2, "the finished window is not optimised again"
     run(recording, tmp_path / "b")
     for name in ("tracks.csv", "cameras.json", "surface.ply"):

@@ -136,9 +136,10 @@ def test_statures_keep_their_ratios() -> None:
     truth = tall_and_short[result.track_ids - 1]
     ratio = result.stature / truth
     assert ratio.std() < 0.02
-    again, _ = statures(np.array([2, 1, 77]), walkers, result, CONFIG)
+    again, sigma = statures(np.array([2, 1, 77]), walkers, result, CONFIG)
     assert again[:2] == pytest.approx(result.stature[[1, 0]], rel=0.01)
     assert again[2] == pytest.approx(CONFIG.stature, rel=0.03)
+    assert sigma[0] < 0.05 < sigma[2]
 
 
 def test_uncertainty_is_honest() -> None:

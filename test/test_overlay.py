@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from crowd4d_ros.visualization import track_color
 from crowd4d_ros.visualization.overlay import OverlayPainter, draw_overlay, write_overlay
 from crowd4d_ros.visualization.plan import plan_figure, write_plan
 from crowd4d_ros.visualization.raster import decimate, paint, shade
-from crowd4d_ros.window import CrowdMotion, Frame
+from crowd4d_ros.window import Frame
 
 CONFIG = Config().visualization
 NO_LINES = replace(CONFIG, foot_radius=0.0, trail=0.0, text_height=0.0)
@@ -165,18 +164,6 @@ def test_the_ground_is_marked_under_the_feet() -> None:
 def test_near_people_get_finer_meshes(painter: OverlayPainter) -> None:
     levels = painter._choose_levels(np.array([40.0, 150.0, 2000.0]))
     assert levels.tolist() == [0, 1, 2]
-
-
-def test_six_people_are_drawn_faster_than_the_camera(painter: OverlayPainter) -> None:
-    motion = crowd_motion(people=6, frames=12, seed=3)
-    best = min(_seconds(painter, motion, t) for t in range(12))
-    assert best < 0.06
-
-
-def _seconds(painter: OverlayPainter, motion: CrowdMotion, t: int) -> float:
-    begin = time.perf_counter()
-    painter.draw(gray(), motion, t)
-    return time.perf_counter() - begin
 
 
 def test_the_video_has_every_frame_and_the_picture_the_most_people(

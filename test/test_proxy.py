@@ -132,7 +132,7 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_not():
     filtered, seen = smoothed(values, known, seconds, CONFIG)
     np.testing.assert_allclose(filtered[0, :35], 20 + 1.4 * seconds[:35], atol=0.1)
     np.testing.assert_allclose(filtered[0, 35:40], 20 + 1.4 * seconds[35:40], atol=0.25)
-    assert seen[0, :55].all()
+    assert seen[0, :54].all()
     assert not seen[0, 56:].any()
 
 

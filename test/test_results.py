@@ -24,10 +24,12 @@ from synthetic_motion import (
 from crowd4d_ros.axes import to_z_up
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, updated
+from crowd4d_ros.initialization.detection import Detections
+from crowd4d_ros.initialization.tracking import KalmanTracker
 from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.output import OutputError, prepare_folder, replacing
 from crowd4d_ros.io.results import COLUMNS, CROWD, Results, ResultWriter, read_results
-from crowd4d_ros.io.resume import WorkFolder, key_of, load_list, save_list
+from crowd4d_ros.io.resume import WorkFolder, key_of, load_list, load_state, save_list
 from crowd4d_ros.window import CrowdMotion, FrameObservations
 from crowd4d_ros.world import World
 
@@ -254,7 +256,7 @@ def test_an_interrupted_run_finds_what_it_finished(tmp_path: Path) -> None:
     pieces = windows(crowd_motion(frames=20), length=8, overlap=2)
     work = WorkFolder(tmp_path, "key")
     for each in seen:
-        work.add_observations(each)
+        work.add_observations(each, {"next_id": np.array(each.index)})
     world = World()
     for piece in pieces[:2]:
         world = world.after(piece, scale_is_stable=True)
@@ -267,9 +269,26 @@ def test_an_interrupted_run_finds_what_it_finished(tmp_path: Path) -> None:
     for before, after in zip(pieces[:2], again.motions(), strict=True):
         assert_same(before, after)
     assert_same(again.world().last, world.last)
-    again.add_observations(seen[0])
+    assert again.state() == {"next_id": len(seen) - 1}
+    again.add_observations(seen[0], {})
     again.flush()
     assert len(list(again.observations())) == len(seen) + 1
+
+
+def test_a_tracker_goes_on_from_the_disk_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    seen = [Detections(o.boxes, o.box_confidence) for o in observations(30)]
+    stamps = [t * 10**8 for t in range(30)]
+    tracker, config = KalmanTracker(Config().tracking, (768, 576)), Config().tracking
+    whole = [tracker.update(*each) for each in zip(seen, stamps, strict=True)]
+    first = KalmanTracker(config, (768, 576))
+    for each in zip(seen[:15], stamps[:15], strict=True):
+        first.update(*each)
+    save_list(tmp_path / "state.npz", [], first.state())
+    second = KalmanTracker(config, (768, 576))
+    second.restore(load_state(tmp_path / "state.npz"))
+    rest = [second.update(*each) for each in zip(seen[15:], stamps[15:], strict=True)]
+    assert_same(tuple(whole[15:]), tuple(rest))
+    assert max(ids.max(initial=0) for ids in rest) > 0
 
 
 def test_other_arguments_start_over(tmp_path: Path) -> None:

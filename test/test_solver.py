@@ -128,7 +128,7 @@ def test_people_are_where_they_were(solved, body):
     staged, _, solution = solved
     found = pelvis(body, solution.motion)
     np.testing.assert_allclose(solution.joints[:, :, 0], found, atol=1e-5)
-    assert rms(found - staged.pelvis) < 0.4 < 1.0 < rms(pelvis(body, staged.window.motion) - staged.pelvis)
+    assert rms(found - staged.pelvis) < 0.4 < rms(pelvis(body, staged.window.motion) - staged.pelvis)
 
 
 def test_jitter_is_gone(solved, body):
@@ -225,6 +225,8 @@ def test_a_term_that_is_not_finite_ends_the_window_by_name(body, prior, monkeypa
     monkeypatch.setattr(energies, function, failing)
     solution = optimize(prepared.window, prepared.proxy, body, prior, BRIEF, scale_is_stable=True)
     assert any(sick in warning and "not finite" in warning for warning in solution.warnings)
+    moved = np.abs(solution.motion.body_pose - prepared.window.motion.body_pose).max()
+    assert (moved > 1e-4) == (sick == "prior_theta")  # what Stage 2 had reached is kept
     assert np.isfinite(solution.joints).all()
 
 

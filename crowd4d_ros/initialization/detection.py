@@ -82,7 +82,8 @@ class NanoDet:
 def decode(outputs: list[FloatArray], width: int, min_confidence: float) -> tuple[FloatArray, FloatArray]:
     """Corners (n, 4) left, top, right, bottom in pixels of the network's input, and confidence (n,).
 
-    outputs: per stride (1, cells, 80) class scores, then per stride (1, cells, 44) logits of the sides' distances.
+    outputs: per stride (1, cells, 80) class scores, then per stride (1, cells, 44) logits of the distances of
+    the four sides.
     width: of the input, a multiple of 32.
     """
     corners, scores = [np.zeros((0, 4))], [np.zeros(0)]

@@ -158,7 +158,8 @@ class State:
     up: (3,) unit. slope: (2,) of the ground's normal, lean: (2,) of the bodies, radians from ``up``.
     log_distance: to the ground, of metres. log_focal: over the prior's. body: (8,) log mean stature over the
     prior's, five proportions less theirs, and the gait's rise and forward gains less one.
-    Per track: log_stature (N,) over the prior's, deviation (N, 5) of the proportions.
+    Per track: log_stature (N,) over the prior's, deviation (N, 5) of the proportions, own_lean (N, 2) radians
+    besides everybody's.
     """
 
     up: FloatArray
@@ -169,9 +170,10 @@ class State:
     body: FloatArray
     log_stature: FloatArray
     deviation: FloatArray
+    own_lean: FloatArray
 
     def moved(self, common: FloatArray, own: FloatArray) -> State:
-        """A step: common (16,) in the order of the slices below; own (N, 6), of each track."""
+        """A step: common (16,) in the order of the slices below; own (N, 8), of each track."""
         up = self.up + common[GRAVITY] @ tangents(self.up)
         return State(
             up=up / np.linalg.norm(up),
@@ -181,7 +183,8 @@ class State:
             log_focal=self.log_focal + common[FOCAL],
             body=self.body + common[BODY],
             log_stature=self.log_stature + own[:, 0],
-            deviation=self.deviation + own[:, 1:],
+            deviation=self.deviation + own[:, 1 : 1 + NUM_LANDMARKS],
+            own_lean=self.own_lean + own[:, 1 + NUM_LANDMARKS :],
         )
 
     @property
@@ -192,13 +195,13 @@ class State:
 
     @property
     def axis(self) -> FloatArray:
-        """(3,) unit, the bodies'."""
-        axis = self.up + self.lean @ tangents(self.up)
-        return np.asarray(axis / np.linalg.norm(axis))
+        """(N, 3) unit, the bodies'."""
+        axis = self.up + (self.lean + self.own_lean) @ tangents(self.up)
+        return np.asarray(axis / np.linalg.norm(axis, axis=-1, keepdims=True))
 
 
 GRAVITY, SLOPE, LEAN, DISTANCE, FOCAL, BODY = slice(0, 2), slice(2, 4), slice(4, 6), 6, 7, slice(8, 16)
-NUM_COMMON, NUM_OWN = 16, 1 + NUM_LANDMARKS
+NUM_COMMON, NUM_OWN = 16, 1 + NUM_LANDMARKS + 2
 GRID = [(float(pitch), float(roll)) for pitch in range(-30, 90, 5) for roll in range(-40, 41, 8)]
 FOCAL_GRID = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Degrees of pitch and roll, sigmas of focal length: finer than where Gauss-Newton finds its way from."""
@@ -241,29 +244,27 @@ def statures(
 
     Who is never upright has the population's mean and scatter.
     """
-    people = upright_people(observations, calibration.intrinsics, config)
-    problem = _Problem(people, calibration.intrinsics, config, False, config.slope_sigma)
     mean = config.stature * np.exp(calibration.body.body[0])
-    result, sigma = np.full(len(track_ids), mean), np.full(len(track_ids), config.stature_sigma)
-    if len(people) == 0:
-        return result, sigma
-    fresh = np.zeros(len(people.track_ids))
+    height = np.full(len(track_ids), mean)
+    sigma = np.full(len(track_ids), config.stature_sigma)
+    people = upright_people(observations, calibration.intrinsics, config)
+    tracks = len(people.track_ids)
+    if tracks == 0:
+        return height, sigma
+    problem = _Problem(people, calibration.intrinsics, config, False, config.slope_sigma)
     state = replace(
         calibration.body,
         log_focal=0.0,
-        log_stature=fresh + calibration.body.body[0],
-        deviation=np.zeros((len(fresh), NUM_LANDMARKS)),
+        log_stature=np.full(tracks, calibration.body.body[0]),
+        deviation=np.zeros((tracks, NUM_LANDMARKS)),
+        own_lean=np.zeros((tracks, 2)),
     )
-    state = problem.solve(state, common_known=True)
-    held = problem.next_round(state, problem.next_round(state, problem.first_round(state)))
-    _, _, inverse = problem.system(state, held).reduced(0.0, problem.free[:0])
-    place = {int(track): index for index, track in enumerate(track_ids)}
-    rows = [(place[int(track)], k) for k, track in enumerate(people.track_ids) if int(track) in place]
-    if rows:
-        target, source = np.array(rows).T
-        result[target] = config.stature * np.exp(state.log_stature[source])
-        sigma[target] = result[target] * np.sqrt(inverse[source, 0, 0])
-    return result, sigma
+    estimate = problem.estimate(state, common_known=True)
+    place = {int(track): row for row, track in enumerate(people.track_ids)}
+    rows = np.array([place.get(int(track), -1) for track in track_ids])
+    height[rows >= 0] = config.stature * np.exp(estimate.state.log_stature[rows[rows >= 0]])
+    sigma[rows >= 0] = height[rows >= 0] * estimate.stature_sigma[rows[rows >= 0]]
+    return height, sigma
 
 
 def _centred(intrinsics: Intrinsics, config: CalibrationConfig) -> Intrinsics:
@@ -287,7 +288,7 @@ class _Round:
 
 @dataclass(frozen=True)
 class _System:
-    """Normal equations in bordered form: the common unknowns (16), and a small block (6) for each track.
+    """Normal equations in bordered form: the common unknowns (16), and a small block (8) for each track.
 
     scores: (N, 16) each track's gradient of the common unknowns; prior_gradient: (16,) their prior's.
     """
@@ -310,7 +311,7 @@ class _System:
         return common[np.ix_(free, free)], scores[:, free], inverse
 
     def step(self, damping: float, free: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Levenberg-Marquardt: (16,) and (N, 6)."""
+        """Levenberg-Marquardt: (16,) and (N, 8)."""
         matrix, scores, inverse = self.reduced(damping, free)
         common = np.zeros(NUM_COMMON)
         if len(free):
@@ -354,7 +355,7 @@ class _Problem:
         K[1, 1] *= np.exp(state.log_focal)
         fractions = np.array(self.config.height_fractions) + state.body[1:6] + state.deviation
         return Stick(
-            axis=state.axis,
+            axis=state.axis[self.people.track],
             normal=state.normal,
             distance=float(np.exp(state.log_distance)),
             K=K,
@@ -378,6 +379,7 @@ class _Problem:
                 body=np.zeros(8),
                 log_stature=np.zeros(tracks),
                 deviation=np.zeros((tracks, NUM_LANDMARKS)),
+                own_lean=np.zeros((tracks, 2)),
             )
 
         if len(self.people) == 0:
@@ -472,13 +474,15 @@ class _Problem:
         )
 
     def own_prior(self, state: State) -> FloatArray:
-        """(N, 6) whitened distances of statures and proportions from the population."""
+        """(N, 8) whitened distances of statures, proportions and leans from the population."""
         config = self.config
         stature = (state.log_stature - state.body[0]) / (config.stature_sigma / config.stature)
-        return np.concatenate([stature[:, None], state.deviation / config.person_fractions_sigma], -1)
+        deviation = state.deviation / config.person_fractions_sigma
+        own_lean = state.own_lean / np.radians(config.person_lean_sigma)
+        return np.concatenate([stature[:, None], deviation, own_lean], -1)
 
     def parts(self, state: State, held: _Round) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weighted errors of the data (n, 10), the tracks' prior (N, 6) and the common prior (19,)."""
+        """Weighted errors of the data (n, 10), the tracks' prior (N, 8) and the common prior (19,)."""
         errors, _ = self.errors(state, held)
         weights = np.sqrt(held.landmark_weight * self.people.information[:, None])
         own = self.own_prior(state)
@@ -541,11 +545,11 @@ class _Problem:
             own_gradient=per_track("nra,nr->na", (data_own, base[0]), (prior_own, base[1])),
         )
 
-    def estimate(self, start: State) -> _Estimate:
+    def estimate(self, start: State, common_known: bool = False) -> _Estimate:
         """The best state from ``start`` on, and how sure it is."""
         if len(self.people) == 0:
             return self.prior_estimate(start)
-        state = self.solve(start)
+        state = self.solve(start, common_known)
         held = self.next_round(state, self.next_round(state, self.first_round(state)))
         matrix, scores, inverse = self.system(state, held).reduced(0.0, self.free)
         covariance = np.linalg.inv(matrix)

@@ -91,7 +91,15 @@ class Initializer:
 
     ``push`` is ``add(observe(frame))``; the two halves are public so that perception can be recorded
     and replayed. ``finish`` flushes what an ending stream left in the buffer.
+    calibration: the segment's camera, None until enough people have been seen. intrinsics: as given, or with the
+    focal length that the calibration estimated.
     """
+
+    calibration: Calibration | None
+    intrinsics: Intrinsics
+    _buffer: list[FrameObservations]
+    _last_stamp: int | None
+    _states: dict[int, TrackState]
 
     def __init__(
         self,
@@ -173,12 +181,12 @@ class Initializer:
 
     def _start_segment(self) -> None:
         self.segment_id += 1
-        self.calibration: Calibration | None = None
+        self.calibration = None
         self.intrinsics = self._given_intrinsics
-        self._buffer: list[FrameObservations] = []
+        self._buffer = []
         self._emitted = 0
-        self._last_stamp: int | None = None
-        self._states: dict[int, TrackState] = {}
+        self._last_stamp = None
+        self._states = {}
 
     def _refuse_repeated(self, stamp: int, index: int) -> None:
         if stamp == self._last_stamp:

@@ -19,9 +19,11 @@ CROP = 256
 """pixels: BlazePose's input."""
 NUM_LANDMARKS = 39
 HIP_CENTER, CIRCLE = 33, 34
-"""BlazePose's own anchor: the middle of the hips, and a point on the circle around the person, above the head."""
+"""BlazePose's own anchors: the middle of the hips, and the top of the circle around the person."""
 FROM_BLAZEPOSE = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28, 31, 31, 29, 32, 32, 30]
 """Which of BlazePose's 33 each of the 23 is; its foot index is the big toe."""
+OUTSIDE = -10.0
+"""logits: nobody is where the crop does not reach."""
 SMALL_TOES = [18, 21]
 """BlazePose has none: their place is the big toe's, their confidence zero."""
 
@@ -31,7 +33,8 @@ class Poses:
     """n people. keypoints_2d: (n, 23, 2) pixels of the image; confidence: (n, 23) in [0, 1].
 
     landmarks_3d: (n, 23, 3) metres, camera axes, relative to the middle of the hips.
-    presence: (n,) in [0, 1] that there is a person at all. masks: n run-length masks of the image.
+    presence: (n,) in [0, 1] that there is a person at all, the least of all passes.
+    masks: n run-length masks of the image.
     """
 
     keypoints_2d: FloatArray
@@ -84,8 +87,8 @@ class Crops:
         """(n, 256, 256, 3) RGB in [0, 1]; black beyond the image's border."""
         result = np.empty((len(self.size), CROP, CROP, 3), np.float32)
         for crop, affine in zip(result, self.to_image, strict=True):
-            warped = cv2.warpAffine(image, affine, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            crop[:] = warped[..., ::-1]
+            sampling = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            crop[:] = cv2.warpAffine(image, affine, (CROP, CROP), flags=sampling)[..., ::-1]
         return result / np.float32(255)
 
 
@@ -110,9 +113,12 @@ class BlazePose:
                 (),
             )
         crops = Crops.around(boxes, self._config.margin)
+        presence: FloatArray = np.ones(len(boxes))
         for _ in range(self._config.passes - 1):
-            crops = self._aimed(crops, image)
-        landmarks, presence, mask, world = self._run(crops.pixels(image))
+            crops, seen_before = self._aimed(crops, image)
+            presence = np.minimum(presence, seen_before)
+        landmarks, seen_last, mask, world = self._run(crops.pixels(image))
+        presence = np.minimum(presence, seen_last)
         seen = landmarks[:, FROM_BLAZEPOSE]
         confidence = _sigmoid(seen[..., 3]) * presence[:, None]
         confidence[:, SMALL_TOES] = 0.0
@@ -126,17 +132,18 @@ class BlazePose:
             tuple(_mask(image, *pair) for pair in zip(mask, crops.to_image, strict=True)),
         )
 
-    def _aimed(self, crops: Crops, image: Image) -> Crops:
-        """Crops centred on the hips and turned upright; the old ones where nobody seems to be."""
+    def _aimed(self, crops: Crops, image: Image) -> tuple[Crops, FloatArray]:
+        """Crops centred on the hips and turned upright, the old ones where nobody is seen; and presence."""
         landmarks, presence, _, _ = self._run(crops.pixels(image))
         anchors = _transformed(crops.to_image, landmarks[:, [HIP_CENTER, CIRCLE], :2])
         center, up = anchors[:, 0], anchors[:, 1] - anchors[:, 0]
         trusted = presence > self._config.min_presence
-        return Crops(
+        aimed = Crops(
             np.where(trusted[:, None], center, crops.center),
             np.where(trusted, self._config.margin * 2 * np.linalg.norm(up, axis=-1), crops.size),
             np.where(trusted, np.arctan2(up[:, 0], -up[:, 1]), crops.angle),
         )
+        return aimed, presence
 
     def _run(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         people = len(pixels)
@@ -161,10 +168,16 @@ def _transformed(affine: FloatArray, points: FloatArray) -> FloatArray:
 
 def _mask(image: Image, logits: FloatArray, affine: FloatArray) -> RunLengths:
     """Logits (256, 256) of a crop as a mask of the image."""
-    height, width = image.shape[:2]
-    outside = -10.0
-    whole = cv2.warpAffine(logits, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=outside)
-    return masks.encode(whole > 0)
+    shape = image.shape[:2]
+    corners = affine[:, :2] @ [[0, CROP, 0, CROP], [0, 0, CROP, CROP]] + affine[:, 2:]
+    limit = [shape[1], shape[0]]
+    low = np.clip(np.floor(corners.min(1)), 0, limit).astype(int)
+    size = np.clip(np.ceil(corners.max(1)) + 1, 0, limit).astype(int) - low
+    if (size <= 0).any():
+        return masks.encode(np.zeros((0, 0), bool), (0, 0), shape)
+    moved = np.column_stack([affine[:, :2], affine[:, 2] - low])
+    window = cv2.warpAffine(logits, moved, size.tolist(), flags=cv2.INTER_LINEAR, borderValue=OUTSIDE)
+    return masks.encode(window > 0, (int(low[0]), int(low[1])), shape)
 
 
 def _sigmoid(logits: FloatArray) -> FloatArray:

@@ -107,8 +107,8 @@ def _facing(landmarks: FloatArray, up: FloatArray) -> FloatArray:
 def lift(landmarks: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """The pose whose bones point where the landmarks' do: body_pose (N, T, 23, 3), global_orient (N, T, 3).
 
-    landmarks: (N, T, 23, 3) in world axes, any size; rest: (N, 1, 23, 3) keypoints of the rest pose. What bones
-    do not show (the twist of arms, the collars, the hands) stays at rest.
+    landmarks: (N, T, 23, 3) in world axes, any size; rest: (N, 1, 23, 3) keypoints of the rest pose. What
+    bones do not show (the twist of arms, the collars, the hands) stays at rest.
     """
     pelvis = _torso(landmarks, LEFT_HIP, RIGHT_HIP) @ _torso(rest, LEFT_HIP, RIGHT_HIP).mT
     chest = _torso(landmarks, LEFT_SHOULDER, RIGHT_SHOULDER) @ _torso(rest, LEFT_SHOULDER, RIGHT_SHOULDER).mT
@@ -148,7 +148,8 @@ def _frame(first: Tensor, second: Tensor) -> Tensor:
 
 def _torso(points: Tensor, left: int, right: int) -> Tensor:
     neck = points[..., (LEFT_SHOULDER, RIGHT_SHOULDER), :].mean(-2)
-    return _frame(neck - points[..., (LEFT_HIP, RIGHT_HIP), :].mean(-2), points[..., left, :] - points[..., right, :])
+    spine = neck - points[..., (LEFT_HIP, RIGHT_HIP), :].mean(-2)
+    return _frame(spine, points[..., left, :] - points[..., right, :])
 
 
 def _head(points: Tensor) -> Tensor:

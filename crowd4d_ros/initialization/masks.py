@@ -10,14 +10,25 @@ from crowd4d_ros.window import BoolArray, IntArray
 RunLengths = NDArray[np.uint32]
 
 
-def encode(mask: BoolArray) -> RunLengths:
-    """Run lengths of a mask (H, W): zeros, ones, zeros, … down the columns."""
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-    if flat.size and flat[0]:
-        runs = np.concatenate([[0], runs])
-    return runs.astype(np.uint32)
+def encode(
+    mask: BoolArray, corner: tuple[int, int] = (0, 0), shape: tuple[int, int] | None = None
+) -> RunLengths:
+    """Run lengths of an image: zeros, ones, zeros, … down the columns.
+
+    mask: (h, w), all of the image, or the window of it whose left and top are ``corner``; shape: (H, W) of the
+    image, by default the mask's. The cost is the window's, not the image's.
+    """
+    height, width = shape or mask.shape
+    left, top = corner
+    edges = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    column, row = np.nonzero(edges)
+    bounds = (left + column) * height + top + row
+    begins, ends = bounds[edges[column, row] > 0], bounds[edges[column, row] < 0]
+    # a run that ends at the foot of a column goes on at the head of the next
+    apart = begins[1:] != ends[:-1]
+    begins, ends = begins[np.r_[True, apart][: len(begins)]], ends[np.r_[apart, True][: len(ends)]]
+    runs = np.diff(np.r_[0, np.stack([begins, ends], -1).ravel(), height * width])
+    return (runs if runs[-1] or len(runs) == 1 else runs[:-1]).astype(np.uint32)
 
 
 def decode(runs: IntArray, height: int, width: int) -> BoolArray:

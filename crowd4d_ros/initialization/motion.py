@@ -249,7 +249,7 @@ def _untangled(
 
 
 def _metric(landmarks: FloatArray, seen: Tracked, rest: _Rest) -> FloatArray:
-    """(N,) what makes each person's landmarks as large as the body: of the bones' sums, the frames' median."""
+    """(N,) what makes each person's landmarks as large as the body: the median over frames of all bones."""
     start, end = np.array(LIMBS).T
     weight = np.minimum(seen.keypoints_confidence[..., start], seen.keypoints_confidence[..., end])
     lengths = np.linalg.norm(landmarks[..., end, :] - landmarks[..., start, :], axis=-1)
@@ -351,7 +351,7 @@ def _evidence(
 def _cross_faded(
     motion: BodyMotion, seen: Tracked, valid: BoolArray, previous: Mapping[int, TrackState]
 ) -> BodyMotion:
-    """The motion, starting as it was in the window before and becoming its own by the end of shared frames."""
+    """The motion, starting as in the window before and becoming its own by the end of the shared frames."""
     pose, orient, transl = motion.body_pose.copy(), motion.global_orient.copy(), motion.transl.copy()
     for row, track_id in enumerate(seen.track_ids):
         state = previous.get(int(track_id))

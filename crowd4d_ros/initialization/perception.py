@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from crowd4d_ros.config import Config, KeypointsConfig
 from crowd4d_ros.initialization import masks
@@ -13,16 +16,20 @@ from crowd4d_ros.initialization.rectification import rectify
 from crowd4d_ros.initialization.tracking import UNCONFIRMED, KalmanTracker, Tracker
 from crowd4d_ros.window import BoolArray, FloatArray, Frame, FrameObservations, IntArray, Intrinsics
 
-TORSO = [5, 6, 12, 11]
-"""Shoulders and hips, around the clothes that tell people apart."""
-COLOR_BINS = (8, 4, 4)
-"""of hue, saturation and value."""
+LEVELS = ([5, 6], [11, 12], [15, 16])
+"""Shoulders, hips and ankles: between them the upper and the lower clothes, which tell people apart."""
+COLOR_BINS = 8
+"""per axis of CIELAB."""
+COLOR_RANGE = [0, 256, 88, 168, 88, 168]
+"""of OpenCV's 8-bit CIELAB: all lightness, and the middle of a and b, where clothes and skin are."""
+COLOR_BLUR = 0.7
+"""bins: neighbouring colours are alike, and a person 60 px tall has few pixels."""
 
 
 class Perception:
     """The models that look at images, and the tracker behind them. Causal: a frame is answered when it comes.
 
-    A person is reported once confirmed by ``tracking.confirm_hits`` detections; the frames before stay without.
+    A person is reported once ``tracking.confirm_hits`` detections confirm it, and not in the frames before.
     """
 
     def __init__(
@@ -47,6 +54,14 @@ class Perception:
     def reset(self) -> None:
         """Forget who was there: the next frame may have any stamp."""
         self._tracker.reset()
+
+    def state(self) -> dict[str, FloatArray | IntArray]:
+        """What it remembers of the frames before, as arrays: who was where."""
+        return self._tracker.state()
+
+    def restore(self, state: dict[str, FloatArray | IntArray]) -> None:
+        """Go on from a ``state``."""
+        self._tracker.restore(state)
 
     def observe(self, frame: Frame) -> FrameObservations:
         """The people of one frame. Stamps must rise between resets."""
@@ -76,12 +91,12 @@ class Perception:
 
 
 def distinct(detections: Detections, poses: Poses, config: KeypointsConfig) -> IntArray:
-    """Indices of the detections, best first, without those whose pose a better one has already: boxes apart, one person."""
+    """Indices of the detections, best first, without those whose pose a better one has: one person, two boxes."""
     count = len(detections.boxes)
     order = np.argsort(-detections.confidence, kind="stable")
     apart = np.abs(poses.keypoints_2d[:, None] - poses.keypoints_2d[None]).mean((-1, -2))
     visible = poses.presence > config.min_presence
-    same = (apart < config.same_pose * detections.boxes[:, 3]) & visible[:, None] & visible[None]
+    same = (apart < config.same_pose * detections.boxes[:, 3]) & visible
     kept: BoolArray = np.zeros(count, bool)
     for index in order:
         kept[index] = not (same[index] & kept).any()
@@ -89,19 +104,27 @@ def distinct(detections: Detections, poses: Poses, config: KeypointsConfig) -> I
 
 
 def appearance(image: Image, poses: Poses, chosen: IntArray) -> FloatArray:
-    """(n, bins) colour histogram of each person's torso within the mask, summing to one; zeros where nothing shows."""
-    histograms = np.zeros((len(chosen), int(np.prod(COLOR_BINS))))
+    """(n, bins) colours of each one's upper and lower clothes, summing to one; zeros where nothing shows."""
+    shape = (COLOR_BINS,) * 3
+    counts = np.zeros((len(chosen), len(LEVELS) - 1, *shape))
     height, width = image.shape[:2]
     for row, index in enumerate(chosen):
-        corners = poses.keypoints_2d[index, TORSO]
-        low = np.clip(np.floor(corners.min(0)), 0, [width, height]).astype(int)
-        high = np.clip(np.ceil(corners.max(0)) + 1, 0, [width, height]).astype(int)
+        keypoints = poses.keypoints_2d[index]
+        low = np.clip(np.floor(keypoints.min(0)), 0, [width, height]).astype(int)
+        high = np.clip(np.ceil(keypoints.max(0)) + 1, 0, [width, height]).astype(int)
         if (high <= low).any():
             continue
-        patch = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_BGR2HSV)
-        inside = masks.decode(poses.masks[index], height, width)[low[1] : high[1], low[0] : high[0]]
-        counted = cv2.calcHist(
-            [patch], [0, 1, 2], inside.astype(np.uint8), list(COLOR_BINS), [0, 180, 0, 256, 0, 256]
-        )
-        histograms[row] = counted.ravel() / max(counted.sum(), 1.0)
-    return histograms
+        window = slice(low[1], high[1]), slice(low[0], high[0])
+        colors = cv2.cvtColor(image[window], cv2.COLOR_BGR2Lab)
+        inside = masks.decode(poses.masks[index], height, width)[window].astype(np.uint8)
+        heights = [keypoints[joints, 1].mean() - low[1] for joints in LEVELS]
+        levels = np.clip(heights, 0, len(inside)).astype(int)
+        for part, (top, bottom) in enumerate(pairwise(levels)):
+            if bottom > top:
+                counts[row, part] = cv2.calcHist(
+                    [colors[top:bottom]], [0, 1, 2], inside[top:bottom], list(shape), COLOR_RANGE
+                )
+    counts = gaussian_filter(counts, (0, 0, *(COLOR_BLUR,) * 3), mode="constant")
+    shares = counts / np.maximum(counts.sum((-1, -2, -3), keepdims=True), 1e-9)
+    histograms = shares.reshape(len(chosen), -1)
+    return np.asarray(histograms / np.maximum(histograms.sum(-1, keepdims=True), 1.0))

@@ -31,8 +31,8 @@ class Evidence:
     """What is known about N people in T frames, as tensors. Confidences are 0 where nothing was observed.
 
     pixels: (N, T, 23, 2) rectified; confidence: (N, T, 23); pixel_sigma: (N, T) pixels; landmarks:
-    (N, T, 23, 3) in world axes, any size; valid: (N, T); seconds: (T,). K: (3, 3), R: (T, 3, 3), t: (T, 3) the
-    cameras. ground: normal (3,) and offset () of Ground, or None. sole: (N, 1, 2, 2) metres, how high the
+    (N, T, 23, 3) in world axes, any size; valid: (N, T); seconds: (T,). K: (3, 3), R: (T, 3, 3), t: (T, 3)
+    the cameras. ground: normal (3,) and offset () of Ground, or None. sole: (N, 1, 2, 2) metres, how high the
     keypoints of FEET are above the ground of a standing body.
     """
 
@@ -50,7 +50,7 @@ class Evidence:
 
 
 def body_keypoints(body: BodyModel, betas: Tensor, pose: Tensor, orient: Tensor) -> Tensor:
-    """(N, T, 23, 3) metres from the root, world axes, of betas (N, 10), pose (N, T, 23, 3), orient (N, T, 3)."""
+    """(N, T, 23, 3) metres from the root, world axes. betas: (N, 10), pose and orient as in SMPL's motion."""
     shape = betas[:, None]
     return keypoints(body, shape, pose, orient, -body.pelvis(shape))
 

@@ -6,15 +6,18 @@ is unmaintained; none of them uses stamps, so a dropped frame looks to them like
 
 It joins what is known to work: a constant-velocity Kalman filter on the box (SORT), boxes of low confidence
 continue a track but never begin one (ByteTrack), the filter is replayed over an occlusion once its end is
-seen (OC-SORT), and clothing colours tell apart what motion cannot.
+seen (OC-SORT), and clothing colours tell apart what motion cannot. Errors of boxes have heavy tails, since
+an occluder cuts a box in half: residuals are Student's, not Gaussian. A track that is seen by weak boxes
+only, most of the time, is a lamp or a sign and ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from crowd4d_ros.config import TrackingConfig
@@ -23,7 +26,6 @@ from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
 UNCONFIRMED = -1
 NANOSECONDS = 1e-9
-_FORBIDDEN = 1e6
 
 
 class Tracker(Protocol):
@@ -41,14 +43,23 @@ class Tracker(Protocol):
         """Forget every track. Identities already given are never given again."""
         ...
 
+    def state(self) -> dict[str, FloatArray | IntArray]:
+        """Everything that the next update depends on, as arrays."""
+        ...
+
+    def restore(self, state: dict[str, FloatArray | IntArray]) -> None:
+        """Go on from a ``state``."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Tracks:
     """All tracks, one row each.
 
     mean: (m, 3, 2) value and rate of box centre x, centre y and height, pixels and pixels/s;
-    covariance: (m, 3, 2, 2); observed: (m, 3) last measured; seen: (m,) seconds since then;
-    before: the filter as it was at that time.
+    covariance: (m, 3, 2, 2); observed: (m, 3) last measured; unseen: (m,) seconds since then;
+    mean_before, covariance_before: the filter as it was at that time. hits: (m,) strong detections;
+    trust: (m,) seconds, grows while detections are strong and shrinks while they are weak.
     """
 
     mean: FloatArray
@@ -56,8 +67,9 @@ class _Tracks:
     observed: FloatArray
     mean_before: FloatArray
     covariance_before: FloatArray
-    seen: FloatArray
+    unseen: FloatArray
     hits: IntArray
+    trust: FloatArray
     ids: IntArray
     appearance: FloatArray
 
@@ -90,6 +102,20 @@ class KalmanTracker:
         self._tracks: _Tracks | None = None
         self._stamp: int | None = None
 
+    def state(self) -> dict[str, FloatArray | IntArray]:
+        state: dict[str, FloatArray | IntArray] = {"next_id": np.array(self._next_id)}
+        if self._tracks is not None and self._stamp is not None:
+            state["stamp"] = np.array(self._stamp)
+            state.update({entry.name: getattr(self._tracks, entry.name) for entry in fields(_Tracks)})
+        return state
+
+    def restore(self, state: dict[str, FloatArray | IntArray]) -> None:
+        self.reset()
+        self._next_id = int(state["next_id"])
+        if "stamp" in state:
+            self._stamp = int(state["stamp"])
+            self._tracks = _Tracks(**{entry.name: state[entry.name] for entry in fields(_Tracks)})
+
     def update(self, detections: Detections, stamp: int, appearance: FloatArray | None = None) -> IntArray:
         config, count = self._config, len(detections.boxes)
         if self._stamp is not None and stamp <= self._stamp:
@@ -105,39 +131,54 @@ class KalmanTracker:
 
         track_of = np.full(count, -1)
         confirmed = tracks.ids != UNCONFIRMED
-        recent = tracks.seen <= config.recent_s
+        recent = tracks.unseen <= config.recent_s
         for candidates, boxes in ((confirmed, strong), (confirmed & recent, ~strong), (~confirmed, strong)):
             self._assign(tracks, measured, looks, candidates, boxes & (track_of < 0), track_of)
 
         found = np.flatnonzero(track_of >= 0)
-        tracks = self._corrected(tracks, track_of[found], measured[found], looks[found], strong[found])
+        clear = strong & ~_shared(detections.boxes, track_of, tracks)
+        tracks = self._corrected(
+            tracks, track_of[found], measured[found], looks[found], strong[found], clear[found], dt
+        )
         born = np.flatnonzero((track_of < 0) & strong)
         track_of[born] = len(tracks) + np.arange(len(born))
-        tracks = tracks.joined(self._begin(measured[born], looks[born]))
-        tracks = self._named(tracks)
+        tracks = self._named(tracks.joined(self._begin(measured[born], looks[born])))
 
-        ids = np.where(track_of >= 0, tracks.ids[track_of] if len(tracks) else UNCONFIRMED, UNCONFIRMED)
-        self._tracks = tracks.take(self._alive(tracks))
-        return ids.astype(np.int64)
+        ids = np.full(count, UNCONFIRMED, np.int64)
+        alive = self._alive(tracks)
+        reported = (track_of >= 0) & alive[track_of] if len(tracks) else np.zeros(count, bool)
+        ids[reported] = tracks.ids[track_of[reported]]
+        self._tracks = tracks.take(alive)
+        return ids
 
     def _begin(self, measured: FloatArray, looks: FloatArray) -> _Tracks:
-        count, height = len(measured), measured[:, 2]
+        count, height = len(measured), measured[:, 2:]
         mean = np.stack([measured, np.zeros_like(measured)], axis=-1)
         covariance = np.zeros((count, 3, 2, 2))
-        covariance[:, :, 0, 0] = (self._config.measurement_noise * height[:, None]) ** 2
-        covariance[:, :, 1, 1] = (self._config.speed * height[:, None] * self._rates) ** 2
+        covariance[:, :, 0, 0] = (self._config.measurement_noise * height) ** 2
+        covariance[:, :, 1, 1] = (self._config.speed * height * self._rates) ** 2
         return _Tracks(
-            mean, covariance, measured, mean, covariance, np.zeros(count), np.ones(count, np.int64),
-            np.full(count, UNCONFIRMED), looks,
+            mean=mean,
+            covariance=covariance,
+            observed=measured,
+            mean_before=mean,
+            covariance_before=covariance,
+            unseen=np.zeros(count),
+            hits=np.ones(count, np.int64),
+            trust=np.zeros(count),
+            ids=np.full(count, UNCONFIRMED, np.int64),
+            appearance=looks,
         )
 
     @property
     def _rates(self) -> FloatArray:
-        """How much of the centre's motion each coordinate shows."""
+        """How fast each coordinate changes, relative to the centre."""
         return np.array([1.0, 1.0, self._config.height_rate])
 
-    def _step(self, mean: FloatArray, covariance: FloatArray, dt: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Constant velocity with white acceleration, dt: (m,) seconds."""
+    def _step(
+        self, mean: FloatArray, covariance: FloatArray, dt: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Constant velocity with white acceleration over dt: (m,) seconds."""
         F = np.zeros((len(dt), 1, 2, 2))
         F[:, 0, 0, 0] = F[:, 0, 1, 1] = 1.0
         F[:, 0, 0, 1] = dt
@@ -148,75 +189,106 @@ class KalmanTracker:
 
     def _predicted(self, tracks: _Tracks, dt: float) -> _Tracks:
         mean, covariance = self._step(tracks.mean, tracks.covariance, np.full(len(tracks), dt))
-        return replace(tracks, mean=mean, covariance=covariance, seen=tracks.seen + dt)
+        return replace(tracks, mean=mean, covariance=covariance, unseen=tracks.unseen + dt)
+
+    def _noise(self, mean: FloatArray) -> FloatArray:
+        """(m, 1) variance of measured coordinates, pixels²."""
+        return np.asarray((self._config.measurement_noise * np.maximum(mean[:, 2:, 0], 1.0)) ** 2)
 
     def _assign(
-        self, tracks: _Tracks, measured: FloatArray, looks: FloatArray, candidates: BoolArray, boxes: BoolArray,
+        self,
+        tracks: _Tracks,
+        measured: FloatArray,
+        looks: FloatArray,
+        candidates: BoolArray,
+        boxes: BoolArray,
         track_of: IntArray,
     ) -> None:
-        """Give the free ``boxes`` to the free ``candidates``: least negative log-likelihood in total."""
+        """Give ``boxes`` to those ``candidates`` that have none: least negative log-likelihood in total."""
         config = self._config
-        taken = np.zeros(len(tracks), bool)
-        taken[track_of[track_of >= 0]] = True
-        rows, columns = np.flatnonzero(candidates & ~taken), np.flatnonzero(boxes)
+        free = candidates.copy()
+        free[track_of[track_of >= 0]] = False
+        rows, columns = np.flatnonzero(free), np.flatnonzero(boxes)
         if not len(rows) or not len(columns):
             return
-        height = tracks.mean[rows, 2, 0]
-        noise = (config.measurement_noise * height[:, None]) ** 2
-        variance = (tracks.covariance[rows, :, 0, 0] + noise)[:, None]
-        difference = measured[None, columns] - tracks.mean[rows, None, :, 0]
-        distance = (difference**2 / variance).sum(-1)
-        likeness = _bhattacharyya(tracks.appearance[rows][:, None], looks[None, columns])
-        cost = distance + np.log(variance / height[:, None, None] ** 2).sum(-1)
-        cost += config.appearance_weight * likeness**2
-        lost = (tracks.seen[rows] > config.recent_s)[:, None]
-        refused = (distance > config.gate) | (lost & (likeness > config.appearance_gate))
-        row, column = linear_sum_assignment(np.where(refused, _FORBIDDEN, cost))
+        mean = tracks.mean[rows]
+        variance = (tracks.covariance[rows, :, 0, 0] + self._noise(mean))[:, None]
+        difference = measured[None, columns] - mean[:, None, :, 0]
+        dof = np.array(config.degrees_of_freedom)
+        distance = ((dof + 1) * np.log1p(difference**2 / (dof * variance))).sum(-1)
+        unlike = _bhattacharyya(tracks.appearance[rows][:, None], looks[None, columns])
+        spread = np.log(variance / np.maximum(mean[:, None, 2:, 0], 1.0) ** 2).sum(-1)
+        cost = distance + spread + config.appearance_weight * unlike**2
+        lost = tracks.unseen[rows, None] > config.recent_s
+        allowed = np.where(lost, config.appearance_gate_lost, config.appearance_gate)
+        refused = (cost > config.gate) | (unlike > allowed)
+        # refused pairs cost the gate, not infinity: a good pair is not broken up to make two poor ones
+        row, column = linear_sum_assignment(np.where(refused, config.gate, cost))
         kept = ~refused[row, column]
         track_of[columns[column[kept]]] = rows[row[kept]]
 
     def _corrected(
-        self, tracks: _Tracks, rows: IntArray, measured: FloatArray, looks: FloatArray, strong: BoolArray
+        self,
+        tracks: _Tracks,
+        rows: IntArray,
+        measured: FloatArray,
+        looks: FloatArray,
+        strong: BoolArray,
+        clear: BoolArray,
+        dt: float,
     ) -> _Tracks:
-        """Kalman update of ``rows``; after a gap, first replayed along the line between its two ends."""
+        """Kalman update of ``rows``; after a gap, first replayed along the line between its two ends.
+
+        clear: which boxes show the clothes of one person only.
+        """
         config = self._config
         mean, covariance = tracks.mean[rows], tracks.covariance[rows]
-        gap = tracks.seen[rows]
-        lost = gap > config.recent_s
+        lost = tracks.unseen[rows] > config.recent_s
         if lost.any():
             steps = config.replay_steps
-            start, dt = tracks.observed[rows][lost], gap[lost] / steps
+            start, step_s = tracks.observed[rows][lost], tracks.unseen[rows][lost] / steps
             m, C = tracks.mean_before[rows][lost], tracks.covariance_before[rows][lost]
             for step in range(1, steps):
-                m, C = self._step(m, C, dt)
-                m, C = self._measured(m, C, start + (measured[lost] - start) * (step / steps), 1.0)
-            mean[lost], covariance[lost] = self._step(m, C, dt)
-        inflation = np.where(strong, 1.0, config.weak_noise)
-        mean, covariance = self._measured(mean, covariance, measured, inflation[:, None])
+                m, C = self._step(m, C, step_s)
+                m, C = self._measured(m, C, start + (measured[lost] - start) * (step / steps))
+            mean[lost], covariance[lost] = self._step(m, C, step_s)
+        mean, covariance = self._measured(mean, covariance, measured)
 
-        def put(old: FloatArray, new: FloatArray) -> FloatArray:
-            result = old.copy()
+        old = tracks.appearance[rows]
+        blended = config.appearance_memory * old + (1 - config.appearance_memory) * looks
+        visible = clear & (looks.sum(-1) > 0)
+        first = visible & (old.sum(-1) == 0)
+        appearance = np.where(first[:, None], looks, np.where(visible[:, None], blended, old))
+        trust = tracks.trust[rows] + dt * np.where(strong, 1.0, 1.0 - 1.0 / config.weak_share)
+
+        def put(values: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            result = values.copy()
             result[rows] = new
             return result
 
-        blended = config.appearance_memory * tracks.appearance[rows] + (1 - config.appearance_memory) * looks
-        visible = strong & (looks.sum(-1) > 0)
-        fresh = tracks.appearance[rows].sum(-1) == 0
-        appearance = np.where(fresh[:, None], looks, np.where(visible[:, None], blended, tracks.appearance[rows]))
         return replace(
-            tracks, mean=put(tracks.mean, mean), covariance=put(tracks.covariance, covariance),
-            observed=put(tracks.observed, measured), mean_before=put(tracks.mean_before, mean),
+            tracks,
+            mean=put(tracks.mean, mean),
+            covariance=put(tracks.covariance, covariance),
+            observed=put(tracks.observed, measured),
+            mean_before=put(tracks.mean_before, mean),
             covariance_before=put(tracks.covariance_before, covariance),
-            seen=put(tracks.seen, np.zeros(len(rows))), hits=put(tracks.hits, tracks.hits[rows] + strong),
+            unseen=put(tracks.unseen, np.zeros(len(rows))),
+            hits=put(tracks.hits, tracks.hits[rows] + strong),
+            trust=put(tracks.trust, np.minimum(trust, config.max_trust_s)),
             appearance=put(tracks.appearance, appearance),
         )
 
     def _measured(
-        self, mean: FloatArray, covariance: FloatArray, measured: FloatArray, inflation: FloatArray | float
+        self, mean: FloatArray, covariance: FloatArray, measured: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        noise = (self._config.measurement_noise * inflation * np.maximum(mean[:, 2:, 0], 1.0)) ** 2
-        gain = covariance[..., 0] / (covariance[..., 0, 0] + noise)[..., None]
+        """Kalman update under Student's noise: an outlier's variance grows with its own residual."""
         innovation = measured - mean[..., 0]
+        predicted = covariance[..., 0, 0]
+        noise = np.broadcast_to(self._noise(mean), predicted.shape)
+        dof = np.array(self._config.degrees_of_freedom)
+        noise = noise * np.maximum(1.0, (dof + innovation**2 / (predicted + noise)) / (dof + 1))
+        gain = covariance[..., 0] / (predicted + noise)[..., None]
         return mean + gain * innovation[..., None], covariance - gain[..., None] * covariance[..., :1, :]
 
     def _named(self, tracks: _Tracks) -> _Tracks:
@@ -232,13 +304,22 @@ class KalmanTracker:
         memory = np.where(confirmed, self._config.memory_s, self._config.recent_s)
         center = tracks.mean[:, :2, 0]
         inside = ((center >= 0) & (center <= self._image_size)).all(-1)
-        alive: BoolArray = (tracks.seen <= memory) & (inside | (tracks.seen == 0))
+        alive: BoolArray = (tracks.unseen <= memory) & (inside | (tracks.unseen == 0)) & (tracks.trust >= 0)
         return alive
 
 
 def _measurement(boxes: FloatArray) -> FloatArray:
     """(n, 3) centre x, centre y, height of boxes (n, 4)."""
     return np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 3]], axis=-1)
+
+
+def _shared(boxes: FloatArray, track_of: IntArray, tracks: _Tracks) -> BoolArray:
+    """(n,) whether the centre of another track, seen or hidden, is expected within the box."""
+    offset = tracks.mean[None, :, :2, 0] - boxes[:, None, :2]
+    within = ((offset > 0) & (offset < boxes[:, None, 2:])).all(-1) & (tracks.ids != UNCONFIRMED)
+    within &= np.arange(len(tracks)) != track_of[:, None]
+    shared: BoolArray = within.any(-1)
+    return shared
 
 
 def _bhattacharyya(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -1,8 +1,8 @@
 """Where a body of known size went: the path of its root from pixels, the ground and smoothness.
 
 Once the pose is known a whole track is one least-squares problem, linear but for the perspective. A body's
-apparent size tells its distance only to 5-10 % in any one frame. So every frame gets a size of its own, scattered
-around the person's: that error stays out of the direction of the ray, which the pixels know well.
+apparent size tells its distance only to 5-10 % in any one frame. So every frame gets a size of its own,
+scattered around the person's: that error stays out of the direction of the ray, which the pixels know well.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def solve_path(
     size: FloatArray = np.ones(valid.shape)
     ray_trust: FloatArray = np.ones(rays.weights.shape)
     size_trust: FloatArray = np.ones(valid.shape)
-    ground_trust: FloatArray = np.zeros(valid.shape)  # the first round finds out who is near the ground at all
+    ground_trust: FloatArray = np.zeros(valid.shape)  # nothing until a first round has placed everybody
     for _ in range(config.path_rounds):
         size_weight = size_trust / config.frame_size_sigma**2
         frame = _Frame.of(rays, rays.weights * ray_trust, position, size, size_weight, config)

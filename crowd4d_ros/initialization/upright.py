@@ -83,7 +83,8 @@ def upright_people(
     trunk, legs = landmarks[:, SHOULDER] - landmarks[:, HIP], landmarks[:, HIP] - landmarks[:, ANKLE]
     bend = np.degrees(np.arccos(np.clip((_unit(trunk) * _unit(legs)).sum(-1), -1.0, 1.0)))
     far_edge = np.array([intrinsics.width, intrinsics.height]) - config.border
-    inside = boxes[:, 3] >= config.smallest
+    usual = config.small_share * float(np.quantile(boxes[:, 3], 0.75))
+    inside = boxes[:, 3] >= max(config.tiny, min(config.small, usual))
     inside &= (boxes[:, :2] > config.border).all(-1) & (boxes[:, :2] + boxes[:, 2:] < far_edge).all(-1)
     usable = inside & (bend < config.max_bend) & seen[:, ANKLE] & (seen[:, SHOULDER] | seen[:, EAR])
 
@@ -179,7 +180,7 @@ def motion_over_ground(
 class Stick:
     """What is believed about the camera, the ground and everybody's body.
 
-    axis: (3,) along which bodies seem to stand; normal: (3,) of the ground; both unit, up, camera axes.
+    axis: (n, 3) along which bodies seem to stand; normal: (3,) of the ground; both unit, up, camera axes.
     distance: metres from the camera to the ground plane. K: (3, 3). fractions: (n, 5) heights over stature;
     stature: (n,) metres. rise_gain, forward_gain: how much of the gait offsets applies.
     """
@@ -200,7 +201,7 @@ def landmark_offsets(stick: Stick, motion: Motion, config: CalibrationConfig) ->
     forward = np.array(config.gait_forward) * stick.forward_gain
     height = stick.stature[:, None] * (stick.fractions + motion.gait[:, None] * rise) + config.sole
     ahead = stick.stature[:, None] * forward
-    return np.asarray(height[..., None] * stick.axis + ahead[..., None] * motion.heading[:, None])
+    return np.asarray(height[..., None] * stick.axis[:, None] + ahead[..., None] * motion.heading[:, None])
 
 
 def tangents(normal: FloatArray) -> FloatArray:
@@ -254,7 +255,9 @@ def whitening(people: UprightPeople, stick: Stick, depth: FloatArray, config: Ca
     """Pixel noise, and the scatter of walking bodies seen at ``depth`` (n,) metres."""
     focals = np.array([stick.K[0, 0], stick.K[1, 1]])
     rays = (people.pixels - stick.K[:2, 2]) / focals
-    along = (stick.axis[:2] - rays * stick.axis[2]) / np.sqrt(1.0 + (rays**2).sum(-1, keepdims=True))
+    along = (stick.axis[:, None, :2] - rays * stick.axis[:, None, 2:]) / np.sqrt(
+        1.0 + (rays**2).sum(-1, keepdims=True)
+    )
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     along = np.where(length > 1e-6, along / np.maximum(length, 1e-6), np.array([0.0, -1.0]))
     foreshortened = np.minimum(length[..., 0] ** 2, 1.0)

@@ -21,7 +21,9 @@ def embedded(name: str) -> bytes:
     try:
         return (resources.files("crowd4d_ros") / "assets" / name).read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"the package lacks assets/{name}: install it again, or run scripts/convert_models.py") from error
+        raise ModelError(
+            f"the package lacks assets/{name}: install it again, or run scripts/convert_models.py"
+        ) from error
 
 
 class Model:
@@ -50,5 +52,5 @@ def providers(device: str) -> list[str]:
     if device != "cpu" and "CUDAExecutionProvider" in available:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
     if device == "cuda":
-        log.warning("perception runs on the CPU: this onnxruntime has no CUDA provider (install onnxruntime-gpu)")
+        log.warning("perception runs on the CPU: this ONNX Runtime has no CUDA provider; install onnxruntime-gpu")
     return ["CPUExecutionProvider"]

@@ -167,7 +167,7 @@ def _image_topic(reader: Reader, path: Path, wanted: str) -> str:
     if len(topics) != 1:
         advice = "choose one with --topic" if topics else "record sensor_msgs/Image or CompressedImage"
         raise BagError(f"{path} has {len(topics)} topics with images ({listed}): {advice}")
-    return next(iter(topics))
+    return str(next(iter(topics)))
 
 
 def _messages(reader: Reader, topic: str) -> Iterator[tuple[int, tuple[int, Any]]]:

@@ -303,8 +303,10 @@ class ResultWriter:
             mine = mine[np.argsort(rows["position"][mine], kind="stable")]
             path = rows["joints"][mine, 0, :2].astype(np.float64)
             first, last = self._frames[rows["position"][mine[0]]], self._frames[rows["position"][mine[-1]]]
-            seconds = (last["stamp"] - first["stamp"]) / 1e9
-            length = float(np.linalg.norm(np.diff(path, axis=0), axis=-1).sum())
+            stamps = np.array([self._frames[position]["stamp"] for position in rows["position"][mine]])
+            together = np.diff(rows["position"][mine]) == 1  # nothing is known of the way through a gap
+            seconds = float(np.diff(stamps)[together].sum()) / 1e9
+            length = float(np.linalg.norm(np.diff(path, axis=0), axis=-1)[together].sum())
             people.append(
                 {
                     "track_id": int(track_id),

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 CHUNK = 20
 """frames of observations per file: a crash costs some seconds of perception."""
+STATE = "state."
+"""Prefix of a state's arrays beside those of the items, which begin with their number."""
 SAMPLE = 1 << 20
 """bytes hashed at both ends of an input file: enough to tell recordings apart without reading them."""
 
@@ -41,6 +43,7 @@ class WorkFolder:
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / ".work"
         self._pending: list[FrameObservations] = []
+        self._state: dict[str, NDArray[Any]] = {}
         if (self.path / "key").is_file() and (self.path / "key").read_text() == key:
             log.info("continuing the reconstruction in %s", folder)
         else:
@@ -61,18 +64,24 @@ class WorkFolder:
         for path in self._files("observations"):
             yield from load_list(path, FrameObservations)
 
-    def add_observations(self, observations: FrameObservations) -> None:
-        """Record one more frame; it is on disk after ``CHUNK`` of them, or ``flush``."""
+    def add_observations(self, observations: FrameObservations, state: dict[str, NDArray[Any]]) -> None:
+        """Record a frame, and perception's state after it; on disk after ``CHUNK`` frames, or ``flush``."""
         self._pending.append(observations)
+        self._state = state
         if len(self._pending) >= CHUNK:
             self.flush()
 
     def flush(self) -> None:
         """Bring every recorded observation to the disk."""
         if self._pending:
-            save_list(self.path / f"observations-{self._chunks:06d}.npz", self._pending)
+            save_list(self.path / f"observations-{self._chunks:06d}.npz", self._pending, self._state)
             self._chunks += 1
             self._pending = []
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Perception's state after the last recorded observation; empty without any."""
+        files = self._files("observations")
+        return load_state(files[-1]) if files else {}
 
     def motions(self) -> Iterator[CrowdMotion]:
         """Every finished window, in order."""
@@ -131,13 +140,14 @@ def _sample(path: Path) -> bytes:
         return hashlib.sha256(head + file.read(SAMPLE)).digest()
 
 
-def save_list(path: Path, items: list[Any]) -> None:
-    """Frozen dataclasses of arrays (window.py's) in one npz without pickles."""
-    arrays: dict[str, NDArray[Any]] = {}
+def save_list(path: Path, items: list[Any], state: dict[str, NDArray[Any]] | None = None) -> None:
+    """Frozen dataclasses of arrays (window.py's), and a ``state``, in one npz without pickles."""
+    arrays = {f"{STATE}{name}": array for name, array in (state or {}).items()}
     for index, item in enumerate(items):
         _pack(item, f"{index}", arrays)
+    named: dict[str, Any] = {"count": np.array(len(items)), **arrays}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{"count": np.array(len(items)), **arrays})
+        np.savez(file, **named)
 
 
 def load_list(path: Path, kind: type[T]) -> list[T]:
@@ -145,6 +155,12 @@ def load_list(path: Path, kind: type[T]) -> list[T]:
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     return [_unpack(kind, f"{index}", arrays) for index in range(int(arrays["count"]))]
+
+
+def load_state(path: Path) -> dict[str, NDArray[Any]]:
+    """The state that ``save_list`` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name.removeprefix(STATE): file[name] for name in file.files if name.startswith(STATE)}
 
 
 def _pack(item: Any, name: str, arrays: dict[str, NDArray[Any]]) -> None:

@@ -33,10 +33,14 @@ LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 """For what is published seldom and wanted by whoever comes later: surface, point cloud, progress."""
 RESULT_DEPTH = 1000
 """messages: a window's frames are published at once, and nobody who listens should lose one."""
+WINDOW_DEPTH = 10
+"""messages: more windows than are ever in flight."""
 POLL_S = 0.1
 """seconds between looks at something that has no event: who subscribes, how far the next node is."""
 PATIENCE_S = 3.0
 """seconds of waiting after which a node says what it waits for."""
+SLOW_S = 60.0
+"""seconds: as much for the next node in the graph, which may well be slower than this one."""
 
 
 def ros_types(name: str) -> Any:
@@ -129,14 +133,14 @@ class CrowdNode(Node):  # type: ignore[misc]
         """Add to a counter of the diagnostics."""
         self.counters[counter] = self.counters.get(counter, 0) + by
 
-    def wait_until(self, ready: Callable[[], bool], what: str) -> bool:
+    def wait_until(self, ready: Callable[[], bool], what: str, patience: float = PATIENCE_S) -> bool:
         """Block (a worker, never a callback) until ``ready``, and say for what. False: the node stops."""
         started = time.monotonic()
         said = False
         while not ready():
             if self.stop.wait(POLL_S):
                 return False
-            if not said and time.monotonic() - started > PATIENCE_S:
+            if not said and time.monotonic() - started > patience:
                 self.get_logger().info(f"waiting for {what}")
                 said = True
         return True
@@ -217,7 +221,7 @@ class Worker(Generic[T]):
 
 
 class EndOfStream:
-    """Tells when a stream is over: its sender said so, and all of it up to the last stamp has been handled."""
+    """Tells when a stream is over: its sender said so, and everything up to the last stamp was handled."""
 
     def __init__(self, node: Node, sender: str, changed: Callable[[], None]) -> None:
         self._last: int | None = None
@@ -250,9 +254,9 @@ class EndOfStream:
 
 
 def run(make_node: Callable[[threading.Event], CrowdNode]) -> int:
-    """A node's main: spin until a signal or the node itself sets ``stop``, close it, return the exit status.
+    """A node's main: spin until a signal or the node sets ``stop``, close it, return the exit status.
 
-    Signals only set an event that the main thread waits on: no exception ever lands in the middle of anything,
+    Signals only set an event that the main thread waits on: no exception ever hits half-done work,
     and a second Ctrl-C does not interrupt the closing.
     """
     stop = threading.Event()

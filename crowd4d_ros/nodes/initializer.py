@@ -29,6 +29,8 @@ from crowd4d_ros.msg import CrowdWindow as CrowdWindowMessage
 from crowd4d_ros.msg import Progress
 from crowd4d_ros.nodes.common import (
     LATCHED,
+    SLOW_S,
+    WINDOW_DEPTH,
     CrowdNode,
     EndOfStream,
     Worker,
@@ -42,8 +44,6 @@ from crowd4d_ros.window import CrowdWindow, Frame, Intrinsics
 
 AnyImage: TypeAlias = Image | CompressedImage
 
-WINDOW_DEPTH = 4
-"""messages: some more than can be in flight."""
 LATE_S = 2.0
 """seconds after a stream's announced end in which a last image may still come; then it was lost."""
 SAY_AGAIN_S = 10.0
@@ -213,7 +213,7 @@ class InitializerNode(CrowdNode):
                 continue
             if not self.wait_for_subscribers(self._windows, p.wait_for):
                 return
-            if p.reliable and not self.wait_until(self._may_send, "the optimizer"):
+            if p.reliable and not self.wait_until(self._may_send, "the optimizer", SLOW_S):
                 return
             self._windows.publish(message)
             stamp = int(window.stamps[-1])

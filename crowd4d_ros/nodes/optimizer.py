@@ -52,6 +52,9 @@ class OptimizerParameters:
     )
     window_queue: int = value(2, "windows", "live: waiting at most; an older one would only be late")
     wait_for: int = value(0, "subscribers", "of the state, before the first is sent")
+    source: str = value(
+        "initializer", "node", "who sends the windows; the player, where it replays recorded ones"
+    )
     camera_tf: str = value(
         "auto", "auto|always|never", "auto: world to camera, unless somebody else publishes the camera"
     )
@@ -83,7 +86,7 @@ class OptimizerNode(CrowdNode):
         self._worker: Worker[CrowdWindowMessage | None] = Worker(
             self, self._handle, p.window_queue, drop=not p.reliable
         )
-        self._end = EndOfStream(self, "initializer", lambda: self._worker.put(None))
+        self._end = EndOfStream(self, p.source, lambda: self._worker.put(None))
         if p.camera_tf == "auto":
             self.create_subscription(TFMessage, "/tf", self._on_tf, TF_DEPTH)
             self.create_subscription(TFMessage, "/tf_static", self._on_tf, LATCHED)

@@ -1,4 +1,7 @@
-"""A camera made of a file: a video's or a bag's images on camera topics, with back-pressure."""
+"""A camera made of a file: a video's or a bag's images on camera topics, with back-pressure.
+
+Or an initializer made of a bag: its recorded CrowdWindows, to be optimised again without any image.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,11 @@ from crowd4d_ros.config import ConfigError, value
 from crowd4d_ros.io.bags import COMPRESSED, open_bag
 from crowd4d_ros.io.camera import read_camera_info
 from crowd4d_ros.io.video import open_video
-from crowd4d_ros.msg import Progress
+from crowd4d_ros.msg import CrowdWindow, Progress
 from crowd4d_ros.nodes.common import (
     LATCHED,
+    SLOW_S,
+    WINDOW_DEPTH,
     CrowdNode,
     run,
     stream_qos,
@@ -34,6 +40,7 @@ from crowd4d_ros.nodes.common import (
 )
 from crowd4d_ros.window import Intrinsics
 
+WINDOW = "crowd4d_ros/msg/CrowdWindow"
 _CDR_STAMP = struct.Struct("<4xiI")
 """A serialised message that begins with a Header: encapsulation, then its stamp."""
 
@@ -42,8 +49,9 @@ _CDR_STAMP = struct.Struct("<4xiI")
 class PlayerParameters:
     """What is played, and how."""
 
-    video: str = value("", "path", "a video file; either this or bag")
-    bag: str = value("", "path", "a rosbag2 folder, sqlite3 or mcap; either this or video")
+    video: str = value("", "path", "a video file; either this, bag or windows")
+    bag: str = value("", "path", "a rosbag2 folder, sqlite3 or mcap, with images")
+    windows: str = value("", "path", "a rosbag2 folder with recorded CrowdWindows, to be optimised again")
     bag_topic: str = value("", "topic", "the bag's images to play; empty: the only image topic")
     camera_info: str = value(
         "", "path", "a camera_info YAML file; empty: the bag's own, or none is published"
@@ -62,6 +70,9 @@ class PlayerParameters:
         8, "frames", "reliable: sent ahead of the initializer; hides the transport, bounds memory"
     )
     wait_for: int = value(1, "subscribers", "of the images, before the first is sent")
+    follow: str = value(
+        "initializer", "node", "reliable: whose progress is waited for; the optimizer, for windows"
+    )
     frame_id: str = value("camera_optical_frame", "frame", "of images without one; REP-103's suffix")
 
 
@@ -80,17 +91,18 @@ class Player(CrowdNode):
     def __init__(self, stop: threading.Event, **options: Any) -> None:
         super().__init__("player", stop, **options)
         self.parameters = p = self.declare(PlayerParameters())
-        if bool(p.video) == bool(p.bag):
-            raise ConfigError("the player plays either video:=FILE or bag:=FOLDER")
+        if sum(map(bool, (p.video, p.bag, p.windows))) != 1:
+            raise ConfigError("the player plays one of video:=FILE, bag:=FOLDER and windows:=FOLDER")
         qos = stream_qos(p.reliable, max(p.in_flight, 1))
         self._raw = self.create_publisher(Image, "image", qos)
         self._compressed = self.create_publisher(CompressedImage, "image/compressed", qos)
+        self._windows = self.create_publisher(CrowdWindow, "crowd/windows", WINDOW_DEPTH)
         self._info = self.create_publisher(CameraInfo, "camera_info", qos)
         self._taken = 0
         self._pending: deque[int] = deque()
-        self.create_subscription(Progress, "initializer/progress", self._on_progress, LATCHED)
+        self.create_subscription(Progress, f"{p.follow}/progress", self._on_progress, LATCHED)
         self._intrinsics = read_camera_info(p.camera_info) if p.camera_info else None
-        items = self._open_video() if p.video else self._open_bag()
+        items = self._open_video() if p.video else self._open_bag() if p.bag else self._open_windows()
         self._thread = threading.Thread(target=self._play, args=(items,), name="player", daemon=True)
         self._thread.start()
 
@@ -112,25 +124,28 @@ class Player(CrowdNode):
         bag = open_bag(p.bag, p.start, p.frames or None, p.fps or None, p.bag_topic)
         if self._intrinsics is None:
             self._intrinsics = bag.intrinsics
-        stop = None if p.frames == 0 else p.start + p.frames
+        stop = p.start + p.frames if p.frames else None
 
         def items() -> Iterator[Item]:
             # as recorded, byte for byte: no decoding, no loss
-            with Reader(Path(p.bag)) as reader:
-                connections = [c for c in reader.connections if c.topic == bag.topic]
-                for index, (connection, recorded, data) in enumerate(reader.messages(connections)):
-                    if index < p.start:
-                        continue
-                    if stop is not None and index >= stop:
-                        return
-                    seconds, nanoseconds = _CDR_STAMP.unpack_from(data)
-                    stamp = seconds * 10**9 + nanoseconds or recorded
-                    if p.fps:
-                        stamp = round(index * 1e9 / p.fps)
-                    publisher = self._compressed if connection.msgtype == COMPRESSED else self._raw
-                    yield Item(stamp, bytes(data), publisher)
+            for index, (name, stamp, data) in enumerate(islice(_recorded(p.bag, bag.topic), stop)):
+                if index >= p.start:
+                    publisher = self._compressed if name == COMPRESSED else self._raw
+                    yield Item(round(index * 1e9 / p.fps) if p.fps else stamp, data, publisher)
 
         return items()
+
+    def _open_windows(self) -> Iterator[Item]:
+        with Reader(Path(self.parameters.windows)) as reader:
+            topics = [c.topic for c in reader.connections if c.msgtype == WINDOW]
+        if len(topics) != 1:
+            raise ConfigError(f"{self.parameters.windows} has {len(topics)} topics of CrowdWindows, not one")
+        # their stamps are those of all that they hold
+        self.parameters = replace(self.parameters, restamp=False)
+        return (
+            Item(stamp, data, self._windows)
+            for _, stamp, data in _recorded(self.parameters.windows, topics[0])
+        )
 
     def _play(self, items: Iterator[Item]) -> None:
         try:
@@ -154,7 +169,7 @@ class Player(CrowdNode):
             ):
                 return
             stamp = item.stamp + offset
-            if p.reliable and not self.wait_until(self._may_send, "the initializer"):
+            if p.reliable and not self.wait_until(self._may_send, f"the {p.follow}", SLOW_S):
                 return
             self._send(item, stamp)
             self._pending.append(stamp)
@@ -164,10 +179,8 @@ class Player(CrowdNode):
     def _send(self, item: Item, stamp: int) -> None:
         message = item.message
         if isinstance(message, bytes):
-            changed = bytearray(message)
-            _CDR_STAMP.pack_into(changed, 0, stamp // 10**9, stamp % 10**9)
-            changed[:4] = message[:4]
-            message = bytes(changed)
+            end = _CDR_STAMP.size
+            message = message[:4] + _CDR_STAMP.pack(stamp // 10**9, stamp % 10**9)[4:] + message[end:]
         else:
             message.header.stamp = to_time(stamp)
         if self._intrinsics is not None:
@@ -187,6 +200,15 @@ class Player(CrowdNode):
 
     def close(self) -> None:
         self._thread.join()
+
+
+def _recorded(folder: str, topic: str) -> Iterator[tuple[str, int, bytes]]:
+    """A topic's messages: type, the header's stamp or else the recording's in nanoseconds, CDR bytes."""
+    with Reader(Path(folder)) as reader:
+        connections = [connection for connection in reader.connections if connection.topic == topic]
+        for connection, recorded, data in reader.messages(connections):
+            seconds, nanoseconds = _CDR_STAMP.unpack_from(data)
+            yield connection.msgtype, seconds * 10**9 + nanoseconds or recorded, bytes(data)
 
 
 def camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:

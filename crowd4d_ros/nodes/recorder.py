@@ -28,7 +28,7 @@ from crowd4d_ros.io.output import OutputError, prepare_folder, replacing_folder
 from crowd4d_ros.io.results import ResultWriter, read_results
 from crowd4d_ros.messages import bag_types, read_states, read_surface
 from crowd4d_ros.msg import CrowdState, SurfaceMesh
-from crowd4d_ros.nodes.common import LATCHED, RESULT_DEPTH, CrowdNode, EndOfStream, Worker, ros_types, run
+from crowd4d_ros.nodes.common import RESULT_DEPTH, CrowdNode, EndOfStream, Worker, ros_types, run
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
 from crowd4d_ros.visualization.plan import write_plan
 from crowd4d_ros.window import CrowdMotion, Frame
@@ -92,11 +92,8 @@ class Recorder(CrowdNode):
         # one worker: what the graph sent in some order is written in that order
         self._worker: Worker[tuple[str, bytes] | None] = Worker(self, self._handle, RESULT_DEPTH, drop=False)
         for topic, (name, latched) in RECORDED.items():
-            if not topic.startswith("/tf_"):
-                self._record(topic, name, LATCHED if latched else QoSProfile(depth=RESULT_DEPTH))
-            else:
-                many = QoSProfile(depth=RESULT_DEPTH, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-                self._record(topic, name, many)
+            durability = QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE
+            self._record(topic, name, QoSProfile(depth=RESULT_DEPTH, durability=durability))
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._states_end = EndOfStream(self, "optimizer", lambda: self._worker.put(None))
         self._overlay_end = EndOfStream(self, "visualizer", lambda: self._worker.put(None))
@@ -104,9 +101,10 @@ class Recorder(CrowdNode):
         self.get_logger().info(f"recording to {self._out}")
 
     def _record(self, topic: str, name: str, qos: QoSProfile) -> None:
-        self.create_subscription(
-            ros_types(name), topic, lambda data: self._worker.put((topic, bytes(data))), qos, raw=True
-        )
+        def put(data: bytes) -> None:
+            self._worker.put((topic, data))
+
+        self.create_subscription(ros_types(name), topic, put, qos, raw=True)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -244,7 +242,7 @@ class _Overlays:
 
     def __init__(self, folder: Path) -> None:
         self.frames: dict[int, int] = {}
-        self._spool = tempfile.TemporaryFile(dir=folder)
+        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the recording)
         self._sizes: dict[int, int] = {}
 
     def add(self, stamp: int, jpeg: bytes) -> None:

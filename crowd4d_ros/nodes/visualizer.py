@@ -66,7 +66,7 @@ class VisualizerParameters:
 
 
 class Visualizer(CrowdNode):
-    """Subscribes crowd/{state,surface} and images; publishes crowd/{bodies,markers,surface_marker,overlay}."""
+    """Subscribes crowd/{state,surface} and images; makes crowd/{bodies,markers,surface_marker,overlay}."""
 
     def __init__(self, stop: threading.Event, **options: Any) -> None:
         super().__init__("visualizer", stop, **options)
@@ -197,7 +197,8 @@ class Visualizer(CrowdNode):
             text = _marker(state.header, "ids", Marker.TEXT_VIEW_FACING, number=track_id, text=str(track_id))
             text.scale.z = p.text_height
             text.pose.position = Point(x=head[0], y=head[1], z=head[2] + 2 * p.text_height)
-            text.color = _color(*track_color(track_id), 1.0)
+            r, g, b = track_color(track_id)
+            text.color = _color(r, g, b, 1.0)
             texts.append(text)
         gone = [
             _marker(state.header, "ids", Marker.TEXT_VIEW_FACING, number=old)

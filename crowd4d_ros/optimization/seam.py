@@ -33,7 +33,7 @@ class Seam:
     decay: Tensor
 
     def shift(self, pelvis: Tensor) -> Tensor:
-        """(N, T, 3) metres that join roots (N, T, 3) to the last answer: the jump there, dying away after it."""
+        """(N, T, 3) metres that join roots (N, T, 3) to the last answer: the jump there, fading after it."""
         row = torch.arange(len(pelvis), device=pelvis.device)
         jump = (self.pelvis - pelvis)[row, self.last]
         return self.decay[..., None] * jump[:, None]

@@ -91,7 +91,7 @@ class _Problem:
     ) -> None:
         self.body, self.prior, self.config, self.weights = body, prior, config, weights(config)
         self.scale_is_given = self.scale_is_stable = scale_is_stable
-        self.is_rooted = False
+        self.is_rooted = self.pose_is_free = False
         self.alphas: list[float] = []
         self.energies: dict[str, list[float]] = {}
         self.warnings: list[str] = []
@@ -145,6 +145,7 @@ class _Problem:
         free = [n for n in stage.variables if not (n == "log_alpha" and self.scale_is_given)]
         moving = {name: self.variables[name].detach().requires_grad_() for name in free}
         self.variables.update(moving)
+        self.pose_is_free |= "latent" in moving
         optimizer = torch.optim.Adam(moving.values(), lr=stage.learning_rate)
         good = {name: tensor.detach().clone() for name, tensor in moving.items()}
         for iteration in range(stage.iterations + 1):
@@ -230,7 +231,7 @@ class _Problem:
         held = self.seam.held[..., None]
         latent = self.variables["latent"]
         # until Stage 2 frees it the pose is the initial one, which a smaller latent space could not hold
-        pose = self.prior.decode(latent) if latent.requires_grad else self.initial_pose
+        pose = self.prior.decode(latent) if self.pose_is_free else self.initial_pose
         return (
             self.variables["betas"],
             torch.where(held, self.seam.pelvis, self.variables["pelvis"]),

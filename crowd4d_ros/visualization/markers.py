@@ -68,8 +68,8 @@ def segments(path: FloatArray) -> FloatArray:
 def filled(empty: bytes, one_point: bytes, points: FloatArray, colors: FloatArray) -> bytes:
     """A serialised visualization_msgs/Marker with points (P, 3) and colors (P, 4) in it.
 
-    empty: the same marker, serialised without either; one_point: with one point, to see where they go. As message
-    objects they would take 50 times as long, and a mesh has a thousand.
+    empty: the same marker, serialised without either; one_point: with one point, to see where they go. As
+    message objects they would take 50 times as long, and a mesh has a thousand.
     """
     if not len(points):
         return empty

@@ -23,8 +23,6 @@ from crowd4d_ros.window import FloatArray, SurfaceMesh
 DPI = 150
 LEGEND_ROWS = 26
 """longest paths listed with their speeds; more would not fit beside the plan."""
-GAP = 1.0
-"""seconds without a row break a path."""
 ARROW = 0.3
 """metres over which the last direction of a path is taken: more than a stride's sway."""
 RELIEF = LinearSegmentedColormap.from_list("relief", ["#c9c1b0", "#ebe7de", "#fbfaf7"])
@@ -170,10 +168,11 @@ def _draw_path(axes: Axes, rows: NDArray[np.void], config: VisualizationConfig) 
     track_id, color = int(rows["track_id"][0]), tuple(track_color(int(rows["track_id"][0])))
     seconds = rows["stamp"] / 1e9
     ground = np.stack([rows["foot_y"], rows["foot_x"]], axis=-1)
-    breaks = np.flatnonzero(np.diff(seconds) > GAP) + 1
+    together = np.diff(rows["frame"]) == 1
+    breaks = np.flatnonzero(~together) + 1
     line = np.insert(ground, breaks, np.nan, axis=0)
     length = float(np.nansum(np.linalg.norm(np.diff(line, axis=0), axis=-1)))
-    walked = float(np.diff(seconds)[np.diff(seconds) <= GAP].sum())
+    walked = float(np.diff(seconds)[together].sum())
     speed = length / walked if walked > 0 else 0.0
     label = f"{track_id:3d} {length:6.1f} m {speed:5.2f} m/s"
     (handle,) = axes.plot(*line.T, color=color, linewidth=1.6, solid_capstyle="round", zorder=3, label=label)

@@ -1,5 +1,6 @@
 """Runs a launch description: starts its processes, shows what they say, answers their ends, ends them all."""
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -15,7 +16,9 @@ from launch.core import LaunchContext, LaunchError, visit_all
 from launch.event_handlers import answers
 from launch.events import ProcessExited
 
-LAST_WORDS = 1.0  # seconds to read what a process has said before it ended; its own children may hold the pipe open
+LAST_WORDS = (
+    1.0  # seconds to read what a process has said before it ended; its own children may hold the pipe open
+)
 POLL = 0.1  # seconds between looks at timers and signals
 
 
@@ -51,7 +54,7 @@ class LaunchService:
             sys.stdout.write(line)
             sys.stdout.flush()
 
-    # --- what actions ask for ---------------------------------------------------------------------------------------
+    # --- what actions ask for ---
     def start(self, action, name, command, *, environment, cwd, output, patience):
         if self.stopping_since is not None:
             return
@@ -76,7 +79,9 @@ class LaunchService:
             os.makedirs(folder, exist_ok=True)
             kept = open(os.path.join(folder, f"{process.label}-{process.popen.pid}.log"), "w")  # noqa: SIM115
         streams = ((process.popen.stdout, output != "log"), (process.popen.stderr, True))
-        readers = [threading.Thread(target=self._read, args=(process, *s, kept), daemon=True) for s in streams]
+        readers = [
+            threading.Thread(target=self._read, args=(process, *s, kept), daemon=True) for s in streams
+        ]
         for reader in readers:
             reader.start()
         process.popen.wait()
@@ -103,10 +108,12 @@ class LaunchService:
             for process in self._running():
                 self._signal(process, signal.SIGINT)
 
-    # --- the run ----------------------------------------------------------------------------------------------------
+    # --- the run ---
     def run(self):
         """Until every process has ended and no timer is left. SIGINT and SIGTERM end the processes."""
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             self._visit(self.entities)
             while self._running() or self._timers:
@@ -123,10 +130,8 @@ class LaunchService:
         return [process for process in self.processes if not process.ended]
 
     def _step(self):
-        try:
+        with contextlib.suppress(queue.Empty):
             self._process_ended(self._ended.get(timeout=POLL))
-        except queue.Empty:
-            pass
         while self._timers and self._timers[0][0] <= time.monotonic():
             self._visit(heapq.heappop(self._timers)[2])
         if self.interrupted:
@@ -166,10 +171,8 @@ class LaunchService:
         process.signals.append(number)
         if number != signal.SIGINT:
             self.log("ERROR", process.label, f"does not end: sending {signal.Signals(number).name}")
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.popen.pid, number)
-        except ProcessLookupError:
-            pass
 
     def _interrupt(self, number, frame):
         self.interrupted = True

@@ -1,6 +1,5 @@
 from collections.abc import Iterable
-from typing import Union
 
 from launch.core import Substitution
 
-SomeSubstitutionsType = Union[str, Substitution, Iterable[Union[str, Substitution]]]
+SomeSubstitutionsType = str | Substitution | Iterable[str | Substitution]

@@ -125,5 +125,3 @@ class TransformListener:
     def _heard(self, message):
         for transform in message.transforms:
             self.buffer.set_transform(transform, "")
-
-
