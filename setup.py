@@ -1,4 +1,4 @@
-"""The Python side of the package: what `pip install .` installs, and the console scripts that CMakeLists.txt installs."""
+"""The package's Python side: what `pip install .` installs, and the scripts that CMakeLists.txt installs."""
 
 import os
 from pathlib import Path

@@ -29,7 +29,7 @@ class DetectionConfig:
     scales: tuple[float, ...] = value(
         (0.75, 1.25), "of the image", "two copies; (1.0, 2.0) for people below 40 px, at four times the cost"
     )
-    min_confidence: float = value(0.3, "[0, 1]", "weaker boxes are mostly poles and shadows; tracking needs no weaker")
+    min_confidence: float = value(0.3, "[0, 1]", "weaker boxes are mostly poles and shadows")
     min_side: float = value(4.0, "px", "slivers at the border carry no pose")
     overlap: float = value(0.5, "IoU", "boxes that share more are one person seen twice")
 
@@ -40,36 +40,35 @@ class KeypointsConfig:
 
     model: str = value("", "path", "a BlazePose ONNX file of your own; empty: the embedded BlazePose full")
     margin: float = value(1.25, "box sides", "crop around a person, as BlazePose was trained")
-    passes: int = value(2, "passes", "the second crop is centred and upright: excellent where one pass is good")
-    cpu_batch: int = value(1, "crops", "on a CPU larger batches leave the cache: 10.5 ms a crop alone, 13.7 in eights")
-    min_presence: float = value(0.3, "[0, 1]", "with it, precision 1.00 and recall .96 on vtest")
-    doubtful_confidence: float = value(0.35, "[0, 1]", "below tracking.begin_confidence: may continue a track only")
-    same_pose: float = value(0.06, "box heights", "mean keypoint distance below which two boxes hold one person")
+    passes: int = value(2, "passes", "the second sees a centred, upright crop; both must see a person")
+    cpu_batch: int = value(1, "crops", "larger ones leave the cache: 10.5 ms a crop alone, 13.7 in eights")
+    min_presence: float = value(0.3, "[0, 1]", "with it, precision 1.00 and recall .96 of boxes on vtest")
+    doubtful_confidence: float = value(0.35, "[0, 1]", "below tracking.begin_confidence: begins no track")
+    same_pose: float = value(0.06, "box heights", "mean keypoint distance of two boxes on one person")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Association over time (initialization/tracking.py)."""
 
-    begin_confidence: float = value(0.5, "[0, 1]", "weaker boxes continue a track but never begin one (ByteTrack)")
+    begin_confidence: float = value(0.5, "[0, 1]", "weaker boxes continue tracks but begin none (ByteTrack)")
     confirm_hits: int = value(3, "detections", "a box that flickers for one or two frames is no person")
-    recent_s: float = value(0.5, "s", "unseen for longer counts as lost: found again only if the clothes agree")
+    recent_s: float = value(0.5, "s", "unseen for longer is lost: found again only if the clothes agree")
     memory_s: float = value(3.0, "s", "a walk behind a lamp post or another person takes less")
-    weak_share: float = value(0.75, "[0, 1)", "of detections may be weak in the long run; signs taken for people: 0.9")
-    max_trust_s: float = value(1.0, "s", "strongly seen for longer counts no more: weak boxes alone then keep it 3 s")
+    weak_share: float = value(0.75, "(0, 1)", "of boxes may be weak in the long run; of a sign's, 0.9 are")
+    max_trust_s: float = value(1.0, "s", "with weak_share: weak boxes alone keep a track for 3 s")
     measurement_noise: float = value(0.02, "box heights", "NanoDet's boxes jitter by 0.013 on vtest")
     degrees_of_freedom: tuple[float, ...] = value(
-        (10.0, 3.0, 3.0), "1", "Student's, of centre x, centre y and height: occluders cut boxes, mostly from below"
+        (10.0, 3.0, 3.0), "1", "Student's, of centre x, y and height: occluders cut boxes from below or above"
     )
-    speed: float = value(0.8, "box heights/s", "1.4 m/s of a walk over 1.7 m of height, the prior of a new track")
-    acceleration: float = value(0.4, "box heights/s^1.5", "white noise: a pedestrian turns within a second or two")
+    speed: float = value(0.8, "box heights/s", "1.4 m/s of a walk over 1.7 m of height")
+    acceleration: float = value(0.4, "box heights/s^1.5", "white noise: people turn within a second or two")
     height_rate: float = value(0.1, "ratio", "boxes grow and shrink more slowly than they move")
-    gate: float = value(10.0, "nats, doubled", "cost above which nobody is the better explanation; a steady walk: -20")
-    appearance_weight: float = value(40.0, "nats, doubled", "at the usual distance between two people, 0.5, it adds 10")
+    gate: float = value(10.0, "nats, doubled", "a pair that costs more is none; a steady walk costs -20")
+    appearance_weight: float = value(40.0, "nats, doubled", "two people usually differ by 0.5: 10 more")
     appearance_gate: float = value(0.5, "Bhattacharyya distance", "95% of a person's own on vtest: 0.27")
-    appearance_gate_lost: float = value(0.35, "Bhattacharyya distance", "half of all pairs of different people: 0.47")
+    appearance_gate_lost: float = value(0.35, "Bhattacharyya distance", "median of different people: 0.47")
     appearance_memory: float = value(0.9, "[0, 1)", "share of the old histogram kept a frame")
-    replay_steps: int = value(8, "steps", "virtual observations along a bridged gap (OC-SORT's re-update)")
 
 
 @dataclass(frozen=True)
@@ -210,8 +209,9 @@ class MotionConfig:
 class WindowConfig:
     """The sliding window (initialization/initializer.py)."""
 
-    length: int = value(40, "frames", "5.7 s at 7 frames/s: several steps of a walk, bounded memory")
-    overlap: int = value(10, "frames", "enough for the seam to inherit positions and velocities")
+    length: int = value(48, "frames", "6.9 s at 7 frames/s: several steps of a walk, bounded memory")
+    overlap: int = value(16, "frames", "shared with the window before: its answer, then frames it could not settle")
+    pending: int = value(8, "frames", "last of a window, answered by the next: a second of future steadies them")
 
 
 @dataclass(frozen=True)
@@ -352,6 +352,9 @@ class Config:
     """Everything that can be set."""
 
     device: str = value("auto", "auto|cpu|cuda", "cuda where there is one")
+    threads: int = value(
+        1, "threads", "torch's on a CPU: its small tensors are done before a second thread has begun; 0: torch's choice"
+    )
     body: str = value("", "path", "a user's SMPL file; empty: the embedded licence-free body")
     detection: DetectionConfig = DetectionConfig()
     keypoints: KeypointsConfig = KeypointsConfig()

@@ -619,7 +619,7 @@ def terrain_grid(surface: Any, cell: float, steepest: float) -> tuple[NDArray[np
     """A surface message as nav_msgs/OccupancyGrid wants it: walkable 0, an obstacle 100, unknown −1.
 
     Returns data (rows along y, columns along x), its lower corner (2,) and its mean height, metres. A cell is
-    an obstacle if a triangle with its centroid or a corner in it is steeper than ``steepest`` rad.
+    an obstacle if any of it is steeper than ``steepest`` rad.
     """
     vertices = np.array(surface.vertices, np.float64).reshape(-1, 3)
     if not len(vertices):
@@ -629,8 +629,17 @@ def terrain_grid(surface: Any, cell: float, steepest: float) -> tuple[NDArray[np
     length = np.linalg.norm(normals, axis=-1)
     steep = np.abs(normals[:, 2]) < np.cos(steepest) * length
     origin = np.floor(vertices[:, :2].min(0) / cell) * cell
-    points = np.concatenate([corners, corners.mean(1, keepdims=True)], 1)[..., :2]
+    longest = np.abs(corners - np.roll(corners, 1, axis=1))[..., :2].max()
+    points = _lattice(int(np.ceil(longest / cell)) + 1) @ corners[..., :2]
     columns, rows = np.moveaxis(((points - origin) / cell).astype(int), -1, 0)
     grid = np.full((rows.max() + 1, columns.max() + 1), -1, np.int8)
     np.maximum.at(grid, (rows, columns), np.where(steep, 100, 0).astype(np.int8)[:, None])
     return grid, origin, float(vertices[:, 2].mean())
+
+
+def _lattice(steps: int) -> FloatArray:
+    """(L, 3) weights of points strictly inside a triangle, ``steps`` to a side, evenly spaced."""
+    i, j = np.indices((steps, steps)).reshape(2, -1)
+    inside = i + j < steps
+    a, b = (np.stack([i, j])[:, inside] + 1 / 3) / steps
+    return np.stack([a, b, 1 - a - b], -1)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from crowd4d_ros.body.smpl import BodyModel
-from crowd4d_ros.config import Config, ConfigError
+from crowd4d_ros.config import Config
+from crowd4d_ros.device import choose_device, limit_threads
 from crowd4d_ros.interaction.point_cloud import scene_interaction_points
 from crowd4d_ros.interaction.proxy import anchor_proxies
 from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
@@ -31,6 +32,7 @@ class Pipeline:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        limit_threads(config.threads)
         self.device = choose_device(config.device)
         self.body = BodyModel.load(config.body, device=self.device)
         self.prior = GaussianPosePrior.load(device=self.device)
@@ -96,16 +98,6 @@ class Pipeline:
         joints, lowest = self._posed(window.motion)
         solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
         return _crowd_motion(window, solution, world.scale or 1.0, np.zeros((0, 3)), None), world
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda". Raises ConfigError for another name, or a GPU that is not there."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"'device' is 'auto', 'cpu' or 'cuda', not '{wanted}'")
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ConfigError("'device' is 'cuda' but torch sees no GPU: use 'auto', or install torch's CUDA build")
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
 def _crowd_motion(

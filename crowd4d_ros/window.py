@@ -127,7 +127,8 @@ class BodyMotion:
 class CrowdWindow:
     """The paper's barred quantities (Sec. 3.1) of one window: what the initializer observed.
 
-    stamps: (T,) int64 nanoseconds; frames: (T,) index in the input; is_new: (T,) not in the window before.
+    stamps: (T,) int64 nanoseconds; frames: (T,) index in the input.
+    is_new: (T,) settled here: no window before answered for them, and none after will.
     gravity: (3,) unit, pointing down, in the first camera's axes; gravity_covariance: (3, 3) rad².
     scale_source: what made the scene metric: "people", "odometry", "model", or "none".
     track_ids: (N,); observed: (N, T) detected in that frame; valid: (N, T) observed or bridged.

@@ -1,4 +1,4 @@
-"""What every test has: no ROS traffic beyond this machine, and, where it asks for one, a ROS domain of its own."""
+"""What every test has: no ROS traffic beyond this machine, and, if asked for, a ROS domain of its own."""
 
 from __future__ import annotations
 

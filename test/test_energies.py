@@ -11,13 +11,15 @@ from torch.autograd import gradcheck
 from crowd4d_ros.camera import project
 from crowd4d_ros.optimization import energies
 
-torch.set_default_dtype(torch.float64)
 PEOPLE, FRAMES, JOINTS, STRIDE = 4, 7, 5, 2
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded_doubles():
+    torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def tensors():

@@ -185,12 +185,18 @@ def test_a_video_becomes_results_and_a_bag_with_nothing_lost(
 
     with AnyReader([out / "bag"], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as bag:
         counts = {topic: info.msgcount for topic, info in bag.topics.items()}
+        markers = [connection for connection in bag.connections if connection.topic == "/crowd/bodies"]
+        bodies = [bag.deserialize(data, kind.msgtype) for kind, _, data in bag.messages(markers)]
         stamps = [
             stamp for _, stamp, _ in bag.messages([c for c in bag.connections if c.topic == "/crowd/state"])
         ]
     for topic in ("/crowd/state", "/crowd/bodies", "/crowd/markers", "/crowd/overlay/compressed", "/tf"):
         assert counts[topic] == FRAMES, topic
     assert counts["/crowd/windows"] == 3
+    people = results.crowd["valid"].sum(0)
+    corners = np.array([len(marker.points) for marker in bodies])
+    assert_array_equal(corners, [len(marker.colors) for marker in bodies])
+    assert_array_equal(corners, people * corners.sum() // people.sum())
     assert_array_equal(stamps, results.crowd["stamps"])  # played back, it moves at the camera's pace
 
 

@@ -10,7 +10,7 @@ from crowd4d_ros.config import Config, updated
 from crowd4d_ros.initialization.initializer import Initializer, StreamError, stack
 from crowd4d_ros.window import Frame
 
-CONFIG = updated(Config(), {"window.length": 12, "window.overlap": 4, "calibration.frames": 12})
+CONFIG = updated(Config(), {"window.length": 12, "window.overlap": 4, "window.pending": 2, "calibration.frames": 12})
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The stand-in for `ros2 launch` that machines without ROS 2 get: its files mean what they mean to the real one."""
+"""The stand-in for `ros2 launch` on machines without ROS 2: its files mean what they mean to the real one."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_end_of_a_node_can_end_them_all(run: Run) -> None:
 
 def test_stragglers_are_killed(run: Run) -> None:
     status, output = run(
-        "sh('trap \"\" INT TERM; echo deaf; while true; do sleep 0.1; done', sigterm_timeout='0.3', sigkill_timeout='0.3'),"
+        "sh('trap \"\" INT TERM; while :; do sleep 0.1; done', sigterm_timeout='0.3', sigkill_timeout='0.3'),"
         "TimerAction(period=0.5, actions=[Shutdown(reason='time is up')])"
     )
     assert status == 1
@@ -135,11 +135,11 @@ def test_handlers_answer_their_own_process(run: Run) -> None:
     _, output = run(
         """
         first := sh('true'), sh('sleep 0.3'),
-        RegisterEventHandler(OnProcessExit(target_action=first, on_exit=[LogInfo(msg='the first has ended')])),
-        RegisterEventHandler(OnProcessExit(on_exit=lambda event, context: [LogInfo(msg=f'saw {event.returncode}')])),
+        RegisterEventHandler(OnProcessExit(target_action=first, on_exit=[LogInfo(msg='the first ended')])),
+        RegisterEventHandler(OnProcessExit(on_exit=lambda event, _: LogInfo(msg=f'saw {event.returncode}'))),
         """
     )
-    assert output.count("the first has ended") == 1
+    assert output.count("the first ended") == 1
     assert output.count("saw 0") == 2
 
 
@@ -213,7 +213,8 @@ def test_a_condition_that_is_neither_true_nor_false_is_refused(run: Run) -> None
 
 def test_a_group_keeps_its_settings_to_itself_and_an_include_does_not(run: Run, tmp_path: Path) -> None:
     included = write(tmp_path / "included.launch.py", "LogInfo(msg=['included ', LaunchConfiguration('a')])")
-    include = f"IncludeLaunchDescription(PythonLaunchDescriptionSource('{included}'), launch_arguments={{'a': '2'}}.items())"
+    source = f"PythonLaunchDescriptionSource('{included}')"
+    include = f"IncludeLaunchDescription({source}, launch_arguments={{'a': '2'}}.items())"
     report = "LogInfo(msg=['after ', LaunchConfiguration('a')])"
     _, grouped = run(f"SetLaunchConfiguration('a', '1'), GroupAction([{include}]), {report}")
     assert "included 2" in grouped
@@ -239,8 +240,8 @@ def test_nodes_get_their_name_namespace_and_remappings(run: Run, package: Path) 
         """
         GroupAction([
             PushRosNamespace('drone'),
-            Node(package='toy', executable='show', name='eye', namespace='left', output='screen', arguments=['--flag'],
-                 remappings=[('image', ['/camera', '/image_raw'])]),
+            Node(package='toy', executable='show', name='eye', namespace='left', output='screen',
+                 arguments=['--flag'], remappings=[('image', ['/camera', '/image_raw'])]),
         ]),
         Node(package='toy', executable='show', output='screen'),
         """
@@ -258,9 +259,11 @@ def test_parameters_keep_their_types(run: Run, package: Path, tmp_path: Path) ->
         DeclareLaunchArgument('text', default_value='7'),
         SetParameter('use_sim_time', True),
         Node(package='toy', executable='show', output='screen', parameters=['{tmp_path}/parameters.yaml', {{
-            'number': LaunchConfiguration('text'), 'text': ParameterValue(LaunchConfiguration('text'), value_type=str),
-            'real': ParameterValue(LaunchConfiguration('text'), value_type=float), 'flag': True,
-            'list': [0.5, 1.0], 'joined': ['a', LaunchConfiguration('text')], 'empty': '', 'overridden': 2}}]),
+            'number': LaunchConfiguration('text'),
+            'text': ParameterValue(LaunchConfiguration('text'), value_type=str),
+            'real': ParameterValue(LaunchConfiguration('text'), value_type=float),
+            'joined': ['a', LaunchConfiguration('text')],
+            'flag': True, 'list': [0.5, 1.0], 'empty': '', 'overridden': 2}}]),
         """
     )
     assert shown(output)["parameters"] == {
@@ -303,14 +306,14 @@ def test_the_command_finds_a_package_file_and_shows_its_arguments(
         package / "share/toy/launch/toy.launch.py",
         """
         DeclareLaunchArgument('video', description='the video file'),
-        GroupAction([DeclareLaunchArgument('rate', default_value='1.0', description='relative to real time')]),
+        GroupAction([DeclareLaunchArgument('rate', default_value='1.0', description='of real time')]),
         LogInfo(msg=['playing ', LaunchConfiguration('video')]),
         """,
     )
     assert command.main(["launch", "toy", "toy.launch.py", "--show-args"]) == 0
     arguments = capsys.readouterr().out
     assert "'video':\n        the video file\n" in arguments
-    assert "'rate':\n        relative to real time\n        (default: '1.0')" in arguments
+    assert "'rate':\n        of real time\n        (default: '1.0')" in arguments
     assert command.main(["launch", "toy", "toy.launch.py", "video:=a=b.avi"]) == 0
     assert "playing a=b.avi" in capsys.readouterr().out
 

@@ -60,10 +60,23 @@ def test_points_and_colours_land_where_the_serialiser_puts_them(frame: str, coun
     def serialised(points: Any, colors: Any) -> bytes:
         return bytes(STORE.serialize_cdr(marker(points, colors, frame, "text"), MARKER))
 
-    got = markers.filled(
-        serialised([], []), serialised(points[:1] if count else [[0, 0, 0]], []), points, colors
-    )
-    assert got == serialised(points, colors)
+    assert markers.filled(serialised([], []), frame, "bodies", points, colors) == serialised(points, colors)
+
+
+@pytest.mark.parametrize("frame", ["w", "wo", "wor", "worl", "world"])
+def test_ros_reads_back_what_was_filled_in(frame: str) -> None:
+    serialization = pytest.importorskip("rclpy.serialization", reason="no ROS 2 is sourced")
+    from std_msgs.msg import Header
+    from visualization_msgs.msg import Marker
+
+    rng = np.random.default_rng(0)
+    points, colors = rng.normal(size=(7, 3)), rng.random((7, 4)).astype(np.float32)
+    empty = Marker(header=Header(frame_id=frame), ns="bodies", text="text", mesh_resource="none")
+    filled = markers.filled(serialization.serialize_message(empty), frame, "bodies", points, colors)
+    got = serialization.deserialize_message(filled, Marker)
+    assert_array_equal([[point.x, point.y, point.z] for point in got.points], points)
+    assert_array_equal([[c.r, c.g, c.b, c.a] for c in got.colors], colors)
+    assert (got.text, got.mesh_resource) == ("text", "none")
 
 
 def test_the_full_mesh_is_the_body_in_the_z_up_world(body: BodyModel) -> None:

@@ -262,8 +262,9 @@ def test_terrain_is_walkable_where_level_and_an_obstacle_where_steep() -> None:
     grid, origin, height = messages.terrain_grid(message, cell=1.0, steepest=np.radians(30))
     assert_allclose(origin, [0, 0])
     assert height == pytest.approx(2 / 3)
-    assert grid[0, 0] == 0
-    assert grid[0, 3] == 100
+    assert_array_equal(grid, [[0, 0, 100, 100]])
+    finer, _, _ = messages.terrain_grid(message, cell=0.25, steepest=np.radians(50))
+    assert_array_equal(finer, np.zeros((4, 16)))  # no gaps, and 45 degrees are walkable now
 
 
 def test_ros_and_the_bag_library_write_the_same_bytes() -> None:

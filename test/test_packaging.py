@@ -22,6 +22,7 @@ ROSDEP = {
     "PyYAML": "python3-yaml", "tqdm": "python3-tqdm", "matplotlib": "python3-matplotlib",
 }  # fmt: skip
 OPTIONAL = {"smplx"}  # an extra of setup.py
+PYTHON = {"numpy", "torch", "yaml", "cv2", "rosbags", "tqdm"}  # modules that are not ROS packages
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFi
     }
     subprocess.run(
         [sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist"],
-        cwd=source, env=environment, check=True, capture_output=True,
+        cwd=source, env=environment, check=True,
     )  # fmt: skip
     (path,) = (source / "dist").glob("*.whl")
     return zipfile.ZipFile(path)
@@ -83,6 +84,15 @@ def imported_distributions(repo: Path) -> set[str]:
                 found.add(node.module.partition(".")[0])
     found -= {*sys.stdlib_module_names, "crowd4d_ros", *OPTIONAL}
     return {normal(DISTRIBUTION.get(name, name)) for name in found}
+
+
+def imported_packages(repo: Path) -> set[str]:
+    """ROS packages that the nodes and the launch files import."""
+    found = set()
+    for path in (*(repo / "crowd4d_ros/nodes").glob("*.py"), *(repo / "launch").glob("*.py")):
+        found |= set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.M))
+    third_party = found - {*sys.stdlib_module_names, "crowd4d_ros"}
+    return {{"tf2_ros": "tf2_ros_py"}.get(name, name) for name in third_party if name not in PYTHON}
 
 
 def pins(repo: Path, file: str) -> set[str]:
@@ -119,6 +129,12 @@ def test_on_a_ros_machine_rosdep_and_one_pip_step_bring_everything(
     assert not from_rosdep & pins(repo, "ros-machine.txt"), (
         "pip must not replace what the system's ROS is built against"
     )
+
+
+def test_ros_packages_that_are_imported_are_declared(repo: Path) -> None:
+    package = ElementTree.parse(repo / "package.xml").getroot()
+    declared = {entry.text for kind in ("depend", "exec_depend") for entry in package.iter(kind)}
+    assert imported_packages(repo) <= declared
 
 
 def test_the_wheel_has_assets_and_types(repo: Path, wheel: zipfile.ZipFile) -> None:

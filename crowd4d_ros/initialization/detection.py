@@ -86,7 +86,8 @@ def decode(outputs: list[FloatArray], width: int, min_confidence: float) -> tupl
     the four sides.
     width: of the input, a multiple of 32.
     """
-    corners, scores = [np.zeros((0, 4))], [np.zeros(0)]
+    corners: list[FloatArray] = [np.zeros((0, 4))]
+    scores: list[FloatArray] = [np.zeros(0)]
     for stride, classes, sides in zip(STRIDES, outputs[:3], outputs[3:], strict=True):
         person = classes[0, :, 0]
         cell = np.flatnonzero(person > min_confidence)

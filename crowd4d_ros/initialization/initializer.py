@@ -2,7 +2,8 @@
 
 Perception runs frame by frame. Gravity, camera height and ground are estimated once a segment, from
 the people of its first frames (or of all of it, offline), and then stay: a world that is refined while
-people walk in it would make them jump. A window leaves as soon as its last frame has been seen.
+people walk in it would make them jump. A window leaves as soon as its last frame has been seen; its last
+``window.pending`` frames wait for the next one, since only that knows how they go on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crowd4d_ros.body.smpl import BodyModel
-from crowd4d_ros.config import Config
+from crowd4d_ros.config import Config, ConfigError
+from crowd4d_ros.device import limit_threads
 from crowd4d_ros.initialization.gravity import Calibration, calibrate, statures
 from crowd4d_ros.initialization.motion import Tracked, TrackState, fit_motion
 from crowd4d_ros.initialization.perception import Perception
@@ -108,6 +110,13 @@ class Initializer:
         body: BodyModel | None = None,
         scene_model: SceneModel | None = None,
     ) -> None:
+        window = config.window
+        if not 0 <= window.pending < window.overlap < window.length:
+            raise ConfigError(
+                f"window.pending < window.overlap < window.length must hold, not "
+                f"{window.pending} < {window.overlap} < {window.length}"
+            )
+        limit_threads(config.threads)
         self.config = config
         self.body = body if body is not None else BodyModel.load(config.body)
         self.scene_model = scene_model if scene_model is not None else PeopleScene(config.scene)
@@ -168,9 +177,9 @@ class Initializer:
         if self.calibration is None:
             self._calibrate()
         windows = self._complete_windows()
-        if self._emitted < len(self._buffer):
+        if self._settled < len(self._buffer):
             start = max(0, len(self._buffer) - self.config.window.length)
-            windows.append(self._window(start, len(self._buffer)))
+            windows.append(self._window(start, len(self._buffer), len(self._buffer)))
         return windows
 
     def reset(self) -> None:
@@ -184,7 +193,7 @@ class Initializer:
         self.calibration = None
         self.intrinsics = self._given_intrinsics
         self._buffer = []
-        self._emitted = 0
+        self._settled = 0
         self._last_stamp = None
         self._states = {}
 
@@ -210,13 +219,17 @@ class Initializer:
             log.warning("calibration: %s", warning)
 
     def _complete_windows(self) -> list[CrowdWindow]:
-        length, overlap = self.config.window.length, self.config.window.overlap
+        window = self.config.window
         windows = []
-        while len(self._buffer) >= (end := max(self._emitted - overlap, 0) + length):
-            windows.append(self._window(end - length, end))
-            forget = max(0, self._emitted - length)
+        while True:
+            start = max(self._settled - (window.overlap - window.pending), 0)
+            end = start + window.length
+            if end > len(self._buffer):
+                break
+            windows.append(self._window(start, end, end - window.pending))
+            forget = max(0, self._settled - window.length)
             del self._buffer[:forget]
-            self._emitted -= forget
+            self._settled -= forget
         return windows
 
     def _heights(self, track_ids: IntArray, observations: Sequence[FrameObservations]) -> dict[int, tuple[float, float]]:
@@ -235,7 +248,8 @@ class Initializer:
             heights.update(zip(newcomers.tolist(), zip(measured.tolist(), sigmas.tolist(), strict=True), strict=True))
         return heights
 
-    def _window(self, start: int, end: int) -> CrowdWindow:
+    def _window(self, start: int, end: int, settled: int) -> CrowdWindow:
+        """Frames ``start`` to ``end`` of the buffer; those before ``settled`` will not change any more."""
         assert self.calibration is not None
         observations = self._buffer[start:end]
         stamps = np.array([frame.stamp for frame in observations], np.int64)
@@ -260,13 +274,15 @@ class Initializer:
             self.config.motion,
             self._states,
         )
-        self._states = fit.states
+        last = self._buffer[settled - 1].stamp
+        self._states = {track: state.until(last) for track, state in fit.states.items()}
+        frame = np.arange(start, end)
         window = CrowdWindow(
             window_id=self.window_id,
             segment_id=self.segment_id,
             stamps=stamps,
             frames=np.array([frame.index for frame in observations], np.int64),
-            is_new=np.arange(start, end) >= self._emitted,
+            is_new=(frame >= self._settled) & (frame < settled),
             intrinsics=self.intrinsics,
             cameras=cameras,
             gravity=self.calibration.gravity,
@@ -286,7 +302,7 @@ class Initializer:
             models=self.models,
         )
         self.window_id += 1
-        self._emitted = end
+        self._settled = settled
         return window
 
 

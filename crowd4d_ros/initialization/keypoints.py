@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import repeat
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from crowd4d_ros.initialization import masks
 from crowd4d_ros.initialization.detection import Image
 from crowd4d_ros.initialization.masks import RunLengths
 from crowd4d_ros.initialization.weights import Model
-from crowd4d_ros.window import NUM_KEYPOINTS, FloatArray
+from crowd4d_ros.window import NUM_KEYPOINTS, FloatArray, IntArray
 
 CROP = 256
 """pixels: BlazePose's input."""
@@ -57,8 +58,7 @@ class KeypointEstimator(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Crops:
+class Crops(NamedTuple):
     """Squares of the image. center: (n, 2) and size: (n,) pixels; angle: (n,) rad, clockwise on the image."""
 
     center: FloatArray
@@ -69,6 +69,9 @@ class Crops:
     def around(boxes: FloatArray, margin: float) -> Crops:
         """Upright squares, ``margin`` times the longer side of their boxes (n, 4)."""
         return Crops(boxes[:, :2] + boxes[:, 2:] / 2, margin * boxes[:, 2:].max(-1), np.zeros(len(boxes)))
+
+    def take(self, rows: IntArray) -> Crops:
+        return Crops(self.center[rows], self.size[rows], self.angle[rows])
 
     @property
     def rotation(self) -> FloatArray:
@@ -92,8 +95,23 @@ class Crops:
         return result / np.float32(255)
 
 
+class _Output(NamedTuple):
+    """landmarks: (n, 39, 5) crop pixels x, y, z and logits of visibility and presence; presence: (n,).
+
+    mask: (n, 256, 256) logits; world: (n, 39, 3) metres in the crop's axes, about the middle of the hips.
+    """
+
+    landmarks: FloatArray
+    presence: FloatArray
+    mask: FloatArray
+    world: FloatArray
+
+
 class BlazePose:
-    """BlazePose full: a first pass on the box, a second on the crop that the first one's anchors ask for."""
+    """BlazePose full: a first pass on the box, a second on the crop that the first one's anchors ask for.
+
+    Where the first pass sees nobody, there is no second.
+    """
 
     def __init__(self, config: KeypointsConfig, device: str = "auto") -> None:
         self._config = config
@@ -113,39 +131,37 @@ class BlazePose:
                 (),
             )
         crops = Crops.around(boxes, self._config.margin)
-        presence: FloatArray = np.ones(len(boxes))
+        found = self._run(crops.pixels(image))
         for _ in range(self._config.passes - 1):
-            crops, seen_before = self._aimed(crops, image)
-            presence = np.minimum(presence, seen_before)
-        landmarks, seen_last, mask, world = self._run(crops.pixels(image))
-        presence = np.minimum(presence, seen_last)
-        seen = landmarks[:, FROM_BLAZEPOSE]
-        confidence = _sigmoid(seen[..., 3]) * presence[:, None]
+            seen = np.flatnonzero(found.presence > self._config.min_presence)
+            if not len(seen):
+                break
+            aimed = self._aimed(crops.take(seen), found.landmarks[seen])
+            again = self._run(aimed.pixels(image))
+            again = again._replace(presence=np.minimum(again.presence, found.presence[seen]))
+            crops = Crops(*map(_put, crops, repeat(seen), aimed))
+            found = _Output(*map(_put, found, repeat(seen), again))
+        landmarks = found.landmarks[:, FROM_BLAZEPOSE]
+        confidence = _sigmoid(landmarks[..., 3]) * found.presence[:, None]
         confidence[:, SMALL_TOES] = 0.0
-        landmarks_3d = world[:, FROM_BLAZEPOSE].copy()
+        landmarks_3d = found.world[:, FROM_BLAZEPOSE].copy()
         landmarks_3d[..., :2] = landmarks_3d[..., :2] @ crops.rotation.swapaxes(-1, -2)
         return Poses(
-            _transformed(crops.to_image, seen[..., :2]),
+            _transformed(crops.to_image, landmarks[..., :2]),
             confidence,
             landmarks_3d,
-            presence,
-            tuple(_mask(image, *pair) for pair in zip(mask, crops.to_image, strict=True)),
+            found.presence,
+            tuple(_mask(image, *pair) for pair in zip(found.mask, crops.to_image, strict=True)),
         )
 
-    def _aimed(self, crops: Crops, image: Image) -> tuple[Crops, FloatArray]:
-        """Crops centred on the hips and turned upright, the old ones where nobody is seen; and presence."""
-        landmarks, presence, _, _ = self._run(crops.pixels(image))
+    def _aimed(self, crops: Crops, landmarks: FloatArray) -> Crops:
+        """Crops centred on the hips and turned upright, from the landmarks found in the crops before."""
         anchors = _transformed(crops.to_image, landmarks[:, [HIP_CENTER, CIRCLE], :2])
         center, up = anchors[:, 0], anchors[:, 1] - anchors[:, 0]
-        trusted = presence > self._config.min_presence
-        aimed = Crops(
-            np.where(trusted[:, None], center, crops.center),
-            np.where(trusted, self._config.margin * 2 * np.linalg.norm(up, axis=-1), crops.size),
-            np.where(trusted, np.arctan2(up[:, 0], -up[:, 1]), crops.angle),
-        )
-        return aimed, presence
+        size = self._config.margin * 2 * np.linalg.norm(up, axis=-1)
+        return Crops(center, size, np.arctan2(up[:, 0], -up[:, 1]))
 
-    def _run(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def _run(self, pixels: FloatArray) -> _Output:
         people = len(pixels)
         batch = people if self._model.on_gpu else self._config.cpu_batch
         parts = [
@@ -153,12 +169,18 @@ class BlazePose:
             for start in range(0, people, batch)
         ]
         landmarks, presence, mask, world = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return (
+        return _Output(
             landmarks.reshape(people, NUM_LANDMARKS, 5).astype(np.float64),
             presence.reshape(people).astype(np.float64),
             mask.reshape(people, CROP, CROP),
             world.reshape(people, NUM_LANDMARKS, 3).astype(np.float64),
         )
+
+
+def _put(values: FloatArray, rows: IntArray, new: FloatArray) -> FloatArray:
+    result = values.copy()
+    result[rows] = new
+    return result
 
 
 def _transformed(affine: FloatArray, points: FloatArray) -> FloatArray:
@@ -168,7 +190,7 @@ def _transformed(affine: FloatArray, points: FloatArray) -> FloatArray:
 
 def _mask(image: Image, logits: FloatArray, affine: FloatArray) -> RunLengths:
     """Logits (256, 256) of a crop as a mask of the image."""
-    shape = image.shape[:2]
+    shape = (image.shape[0], image.shape[1])
     corners = affine[:, :2] @ [[0, CROP, 0, CROP], [0, 0, CROP, CROP]] + affine[:, 2:]
     limit = [shape[1], shape[0]]
     low = np.clip(np.floor(corners.min(1)), 0, limit).astype(int)

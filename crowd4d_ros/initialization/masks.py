@@ -15,8 +15,8 @@ def encode(
 ) -> RunLengths:
     """Run lengths of an image: zeros, ones, zeros, … down the columns.
 
-    mask: (h, w), all of the image, or the window of it whose left and top are ``corner``; shape: (H, W) of the
-    image, by default the mask's. The cost is the window's, not the image's.
+    mask: (h, w), all of the image, or the window of it whose left and top are ``corner``; shape: (H, W) of
+    the image, by default the mask's. The cost is the window's, not the image's.
     """
     height, width = shape or mask.shape
     left, top = corner

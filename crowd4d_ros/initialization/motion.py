@@ -40,6 +40,13 @@ class TrackState:
     global_orient: FloatArray
     transl: FloatArray
 
+    def until(self, stamp: int) -> TrackState:
+        """The state without the frames after ``stamp``."""
+        kept = self.stamps <= stamp
+        return TrackState(
+            self.betas, self.stamps[kept], self.body_pose[kept], self.global_orient[kept], self.transl[kept]
+        )
+
 
 @dataclass(frozen=True)
 class MotionFit:

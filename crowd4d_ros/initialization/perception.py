@@ -91,7 +91,7 @@ class Perception:
 
 
 def distinct(detections: Detections, poses: Poses, config: KeypointsConfig) -> IntArray:
-    """Indices of the detections, best first, without those whose pose a better one has: one person, two boxes."""
+    """Indices of the detections, best first, without those whose pose a better one has."""
     count = len(detections.boxes)
     order = np.argsort(-detections.confidence, kind="stable")
     apart = np.abs(poses.keypoints_2d[:, None] - poses.keypoints_2d[None]).mean((-1, -2))

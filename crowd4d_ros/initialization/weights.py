@@ -38,6 +38,8 @@ class Model:
         self.sha256 = hashlib.sha256(data).hexdigest()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # spinning threads fight the optimizer for the same cores: 34 instead of 12 ms a crop on two busy ones
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=providers(device))
         except Exception as error:  # onnxruntime's own exceptions have no common base
@@ -52,5 +54,5 @@ def providers(device: str) -> list[str]:
     if device != "cpu" and "CUDAExecutionProvider" in available:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
     if device == "cuda":
-        log.warning("perception runs on the CPU: this ONNX Runtime has no CUDA provider; install onnxruntime-gpu")
+        log.warning("perception runs on the CPU: this onnxruntime has no CUDA; install onnxruntime-gpu")
     return ["CPUExecutionProvider"]

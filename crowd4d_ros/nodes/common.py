@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -39,6 +40,8 @@ POLL_S = 0.1
 """seconds between looks at something that has no event: who subscribes, how far the next node is."""
 PATIENCE_S = 3.0
 """seconds of waiting after which a node says what it waits for."""
+GRACE_S = 3.0
+"""seconds that work in hand may still take when a node is told to stop: launch kills after five."""
 SLOW_S = 60.0
 """seconds: as much for the next node in the graph, which may well be slower than this one."""
 
@@ -89,6 +92,7 @@ class CrowdNode(Node):  # type: ignore[misc]
         super().__init__(name, **options)
         self.stop = stop
         self.status = 0
+        self.abandoned = False
         self.counters: dict[str, Any] = {}
         self._progress = Progress()
         self._progress_publisher = self.create_publisher(Progress, "~/progress", LATCHED)
@@ -203,8 +207,11 @@ class Worker(Generic[T]):
         return len(self._items)
 
     def join(self) -> None:
-        """Wait for the item being handled; call after ``stop`` was set."""
-        self._thread.join()
+        """Wait for the item being handled, but not for ever; call after ``stop`` was set."""
+        self._thread.join(GRACE_S)
+        if self._thread.is_alive():
+            self._node.get_logger().warning("stopped in the middle of its work")
+            self._node.abandoned = True
 
     def _run(self) -> None:
         while not self._node.stop.is_set():
@@ -281,6 +288,8 @@ def run(make_node: Callable[[threading.Event], CrowdNode]) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         node.get_logger().fatal(str(error))
         node.status = 1
+    if node.abandoned:
+        os._exit(node.status)  # an orderly exit would wait for, or crash under, the thread that still works
     node.destroy_node()
     rclpy.try_shutdown()
     return node.status

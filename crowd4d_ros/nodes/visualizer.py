@@ -49,7 +49,7 @@ class VisualizerParameters:
     reliable: bool = value(False, "", "true: an overlay for every image; false: live")
     bodies: str = value("light", "light|full|none", "full: 1 MB a person and frame")
     light_cell: float = value(
-        0.12, "metres", "light: one vertex per cube of this side, some 500 triangles a person"
+        0.12, "metres", "light: one vertex per cube of this side: 300 triangles a person"
     )
     bridged_alpha: float = value(0.4, "[0, 1]", "a person who is not seen in this frame is paler")
     bone_width: float = value(0.04, "metres", "lines of the skeletons")
@@ -248,9 +248,7 @@ def _fill(marker: Marker, points: FloatArray, paint: FloatArray) -> None:
 
 
 def _serialized(marker: Marker, points: FloatArray, paint: FloatArray) -> bytes:
-    empty = serialize_message(marker)
-    marker.points = [Point()]
-    return filled(empty, serialize_message(marker), points, paint)
+    return filled(serialize_message(marker), marker.header.frame_id, marker.ns, points, paint)
 
 
 def main() -> int:

@@ -65,16 +65,16 @@ def segments(path: FloatArray) -> FloatArray:
     return np.repeat(path, 2, axis=0)[1:-1]
 
 
-def filled(empty: bytes, one_point: bytes, points: FloatArray, colors: FloatArray) -> bytes:
-    """A serialised visualization_msgs/Marker with points (P, 3) and colors (P, 4) in it.
+def filled(empty: bytes, frame_id: str, ns: str, points: FloatArray, colors: FloatArray) -> bytes:
+    """A serialised visualization_msgs/Marker with points (P, 3) and colors (P, 4) put into it.
 
-    empty: the same marker, serialised without either; one_point: with one point, to see where they go. As
-    message objects they would take 50 times as long, and a mesh has a thousand.
+    empty: the marker with this frame_id and ns, serialised without either. As message objects they would
+    take 50 times as long, and a mesh has a thousand.
     """
     if not len(points):
         return empty
-    at = next(place for place in range(_ENCAPSULATION, len(empty)) if empty[place] != one_point[place])
-    padding = -(at + 4 - _ENCAPSULATION) % 8  # CDR aligns doubles to 8 bytes
+    at = _ENCAPSULATION + _points_offset(frame_id, ns)
+    padding = -(at + 4 - _ENCAPSULATION) % 8
     return b"".join(
         (
             empty[:at],
@@ -83,6 +83,17 @@ def filled(empty: bytes, one_point: bytes, points: FloatArray, colors: FloatArra
             np.ascontiguousarray(points, "<f8").tobytes(),
             np.uint32(len(colors)).tobytes(),
             np.ascontiguousarray(colors, "<f4").tobytes(),
-            empty[at + 8 :],
+            empty[at + 8 :],  # nothing that follows the two lists is aligned to more than their 4 bytes
         )
     )
+
+
+def _points_offset(frame_id: str, ns: str) -> int:
+    """Where a Marker's points begin in CDR: numbers are aligned to their size, strings end in a zero."""
+    at = 8  # stamp
+    for text in (frame_id, ns):
+        at += -at % 4 + 4 + len(text.encode()) + 1
+    at += -at % 4 + 3 * 4  # id, type, action
+    at += -at % 8 + (7 + 3) * 8  # pose, scale
+    at += 4 * 4 + 2 * 4 + 1  # color, lifetime, frame_locked
+    return at + -at % 4

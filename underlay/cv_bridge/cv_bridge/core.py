@@ -24,7 +24,8 @@ for _bits, _type in ((8, np.uint8), (16, np.uint16)):
 
 # OpenCV names a Bayer pattern by its second row's second and third pixel: its BG is everybody's RGGB.
 TO_BGR = {
-    "gray": cv2.COLOR_GRAY2BGR, "rgb": cv2.COLOR_RGB2BGR, "bgra": cv2.COLOR_BGRA2BGR, "rgba": cv2.COLOR_RGBA2BGR,
+    "gray": cv2.COLOR_GRAY2BGR, "rgb": cv2.COLOR_RGB2BGR,
+    "bgra": cv2.COLOR_BGRA2BGR, "rgba": cv2.COLOR_RGBA2BGR,
     "uyvy": cv2.COLOR_YUV2BGR_UYVY, "yuyv": cv2.COLOR_YUV2BGR_YUY2,
     "rggb": cv2.COLOR_BayerBG2BGR, "bggr": cv2.COLOR_BayerRG2BGR,
     "gbrg": cv2.COLOR_BayerGR2BGR, "grbg": cv2.COLOR_BayerGB2BGR,

@@ -105,7 +105,7 @@ class GroupAction(Action):
 
 
 class IncludeLaunchDescription(Action):
-    """Another launch file. As in ROS 2, the arguments it is given stay set afterwards: use a GroupAction to scope."""
+    """Another launch file. As in ROS 2, its arguments stay set afterwards: a GroupAction keeps them in."""
 
     def __init__(self, launch_description_source, *, launch_arguments=(), **kwargs):
         super().__init__(**kwargs)
@@ -171,11 +171,11 @@ class TimerAction(Action):
 
 
 class ExecuteProcess(Action):
-    """A process. output: "screen" shows what it says; "log" keeps it in the log folder and shows its stderr only."""
+    """A process. output: "screen" shows what it says; "log" keeps it in a file and shows its stderr only."""
 
     def __init__(
-        self, *, cmd, name=None, cwd=None, env=None, additional_env=None, output="log", on_exit=None, shell=False,
-        sigterm_timeout=5, sigkill_timeout=5, condition=None,
+        self, *, cmd, name=None, cwd=None, env=None, additional_env=None, output="log", on_exit=None,
+        shell=False, sigterm_timeout=5, sigkill_timeout=5, condition=None,
     ):  # fmt: skip
         super().__init__(condition=condition)
         self.cmd, self.name, self.cwd, self.env, self.additional_env = cmd, name, cwd, env, additional_env

@@ -41,7 +41,7 @@ def _is_pieces(value):
 
 
 def evaluate_parameter(context, value):
-    """A parameter value of a launch file: text is read by YAML's rules, arrays and numbers are as they are."""
+    """A parameter value of a launch file: text is read by YAML's rules, arrays and numbers stay."""
     if isinstance(value, ParameterValue):
         return value.evaluate(context)
     if isinstance(value, dict):

@@ -16,7 +16,7 @@ def main(argv=None):
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] != "launch":
         print(
-            "ros2: only `ros2 launch` works without a ROS 2 installation; install ROS 2 Jazzy for the other commands",
+            "ros2: only `ros2 launch` works without a ROS 2 installation; for the rest, install ROS 2",
             file=sys.stderr,
         )
         return 2

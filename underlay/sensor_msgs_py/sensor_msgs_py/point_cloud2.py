@@ -56,7 +56,7 @@ def read_points_numpy(cloud, field_names=None, skip_nans=False, uvs=None, reshap
 
 
 def create_cloud(header, fields, points, step=None, point_cloud_msg_type=PointCloud2):
-    """A cloud of points: a structured array, or anything that makes an array (P, fields) or (H, W, fields)."""
+    """A cloud of points: a structured array, or what makes an array (P, fields) or (H, W, fields)."""
     points = np.asarray(points)
     if points.dtype.names is None:
         # One number per field, in the order of the fields; fields of several numbers need a structured array.

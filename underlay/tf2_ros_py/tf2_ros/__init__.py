@@ -1,6 +1,6 @@
 """Transform broadcasters, and a buffer of the latest transforms, with the names and arguments of tf2_ros.
 
-The buffer has no history: lookups answer with the latest transform of every link, whatever the time asked for.
+The buffer has no history: lookups answer with the latest transform of every link, whatever the time.
 """
 
 import numpy as np
