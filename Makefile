@@ -15,6 +15,7 @@ test: lint ## lint, then all tests
 
 lint: ## style, types and the direction of imports
 	@scripts/bootstrap ruff check .
+	@scripts/bootstrap ruff format --check .
 	@scripts/bootstrap mypy
 	@scripts/bootstrap lint-imports
 

@@ -10,9 +10,7 @@ package = ElementTree.parse("package.xml").getroot()
 name = package.findtext("name")
 
 scripts = [f"crowd4d = {name}.cli:main"]
-if (
-    "AMENT_PREFIX_PATH" in os.environ
-):  # without ROS, `pip install .` must not put a "player" on the user's PATH
+if "AMENT_PREFIX_PATH" in os.environ:  # without ROS, `pip install .` must not put a "player" on the user's PATH
     nodes = ("player", "initializer", "optimizer", "visualizer", "recorder")
     scripts += [f"{node} = {name}.nodes.{node}:main" for node in nodes]
 

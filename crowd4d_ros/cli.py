@@ -62,9 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "Interrupted, the same command continues.",
     )
     command.set_defaults(run=_reconstruct)
-    command.add_argument(
-        "input", metavar="INPUT", type=Path, help="a video file, or a rosbag2 folder (sqlite3, mcap)"
-    )
+    command.add_argument("input", metavar="INPUT", type=Path, help="a video file, or a rosbag2 folder (sqlite3, mcap)")
     command.add_argument(
         "--camera-info",
         metavar="FILE",
@@ -74,14 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
     command.add_argument("--start", metavar="S", type=int, default=0, help="first frame, from 0")
     command.add_argument("--frames", metavar="N", type=int, help="how many frames; default: all")
-    command.add_argument(
-        "--fps", metavar="F", type=float, help="the true frame rate, where the recording's is wrong"
-    )
+    command.add_argument("--fps", metavar="F", type=float, help="the true frame rate, where the recording's is wrong")
     command.add_argument("--topic", metavar="T", default="", help="the image topic, where a bag has several")
     command.add_argument("--bag", action="store_true", help="also write the results as a bag, OUT/bag")
-    command.add_argument(
-        "--keep-work", action="store_true", help="keep OUT/.work, the observations and windows"
-    )
+    command.add_argument("--keep-work", action="store_true", help="keep OUT/.work, the observations and windows")
     _add_settings(command)
 
     command = commands.add_parser(
@@ -96,12 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="D", help="auto, cpu or cuda")
-    command.add_argument(
-        "--body", metavar="FILE", help="your SMPL file; default: the embedded, licence-free body"
-    )
-    command.add_argument(
-        "--config", metavar="YAML", type=Path, help="settings that differ from `crowd4d config`"
-    )
+    command.add_argument("--body", metavar="FILE", help="your SMPL file; default: the embedded, licence-free body")
+    command.add_argument("--config", metavar="YAML", type=Path, help="settings that differ from `crowd4d config`")
     command.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -114,9 +104,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 def _config(parsed: argparse.Namespace) -> Config:
     config = updated(Config(), _read_settings(parsed.config)) if parsed.config else Config()
-    chosen: dict[str, Any] = {
-        name: getattr(parsed, name) for name in ("device", "body") if getattr(parsed, name)
-    }
+    chosen: dict[str, Any] = {name: getattr(parsed, name) for name in ("device", "body") if getattr(parsed, name)}
     for assignment in parsed.set:
         name, equals, text = assignment.partition("=")
         if not equals:

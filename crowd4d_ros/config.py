@@ -219,9 +219,7 @@ class InteractionConfig:
     """Scale, SIPC, SIS and HSIP (interaction/, Sec. 3.2)."""
 
     scale_trim: float = value(3.0, "robust sigmas", "depth ratios farther from their median are wrong tracks")
-    scale_spread_floor: float = value(
-        0.01, "ratio", "perfect agreement must not trim the last rounding error"
-    )
+    scale_spread_floor: float = value(0.01, "ratio", "perfect agreement must not trim the last rounding error")
     cell: float = value(
         0.5, "m", "ℓ of Eq. 3: two cells a step, small enough for kerbs, large enough to meet the floor"
     )
@@ -230,38 +228,22 @@ class InteractionConfig:
         0.5, "m", "an SIPC point this far off its neighbours' median: a pole, a car, a ghost below ground"
     )
     spike_neighbours: int = value(8, "points", "the ring of cells around a cell")
-    plane_slope: float = value(
-        0.1, "m/m", "gravity prior: open ground drains at a few per cent, streets climb to ten"
-    )
-    margin: float = value(
-        10.0, "m", "SIS beyond its points and people; beyond the fade, so that its rim is the plane"
-    )
-    fade_start: float = value(
-        2.0, "m", "residuals hold this far from a point: gaps of a few cells are interpolated"
-    )
+    plane_slope: float = value(0.1, "m/m", "gravity prior: open ground drains at a few per cent, streets climb to ten")
+    margin: float = value(10.0, "m", "SIS beyond its points and people; beyond the fade, so that its rim is the plane")
+    fade_start: float = value(2.0, "m", "residuals hold this far from a point: gaps of a few cells are interpolated")
     fade_end: float = value(6.0, "m", "and are gone this far from any: a person's neighbourhood, no more")
     long_edge: float = value(3.0, "cells", "slopes up to 70 degrees are terrain, steeper faces are walls")
-    max_nodes: int = value(
-        160_000, "nodes", "200 m square at 0.5 m; beyond, cells grow: 2 MB as a mesh on the wire"
-    )
+    max_nodes: int = value(160_000, "nodes", "200 m square at 0.5 m; beyond, cells grow: 2 MB as a mesh on the wire")
     probe_offset: float = value(0.02, "m", "v of Eq. 8: the sole of a shoe, which the barefoot body lacks")
-    min_grazing: float = value(
-        1.0, "degrees", "flatter rays meet the surface tens of metres off for a pixel's error"
-    )
+    min_grazing: float = value(1.0, "degrees", "flatter rays meet the surface tens of metres off for a pixel's error")
     max_depth_ratio: float = value(
         3.0, "ratio", "a surface this much nearer or farther than the body is another surface"
     )
     smoothing: float = value(0.7, "s", "half width of the filter of Eq. 13: about one stride")
-    smoothing_outlier: float = value(
-        6.0, "median deviations", "Tukey's customary width, four standard deviations"
-    )
+    smoothing_outlier: float = value(6.0, "median deviations", "Tukey's customary width, four standard deviations")
     smoothing_floor: float = value(0.05, "m", "deviations below this are never outliers")
-    bridge: float = value(
-        2.0, "s", "longest time from a met surface for which the filter's depth is believed"
-    )
-    max_range: float = value(
-        3.0, "m", "ceiling of Eq. 16: grazing rays part without bound, and the hinge with them"
-    )
+    bridge: float = value(2.0, "s", "longest time from a met surface for which the filter's depth is believed")
+    max_range: float = value(3.0, "m", "ceiling of Eq. 16: grazing rays part without bound, and the hinge with them")
     lone_range: float = value(0.5, "m", "the range where no ray met the surface: the paper's fixed constant")
 
 
@@ -311,13 +293,9 @@ class OptimizationConfig:
     )
     keypoints: int = value(17, "keypoints", "the paper's layout; 23 adds the feet")
     min_size: float = value(10.0, "px", "A of Eq. 22 at least: no detector finds smaller people")
-    stable_iterations: int = value(
-        10, "iterations", "the scale is watched this long before it counts as stable"
-    )
+    stable_iterations: int = value(10, "iterations", "the scale is watched this long before it counts as stable")
     stable_change: float = value(0.001, "relative", "and may change by this much: 2 cm at 20 m")
-    support_refresh: int = value(
-        25, "iterations", "the lowest vertex is sought over the whole mesh this often"
-    )
+    support_refresh: int = value(25, "iterations", "the lowest vertex is sought over the whole mesh this often")
     crowd_stride: int = value(3, "frames", "Δ of Eq. 21")
     crowd_neighbours: int = value(4, "people", "a pedestrian heeds those around, few of them")
     crowd_radius: float = value(5.0, "m", "beyond the social distance of 3.6 m nobody walks together")

@@ -90,9 +90,7 @@ def definitions() -> dict[str, str]:
     for parent in Path(__file__).resolve().parents:
         for folder in (parent / "msg", parent / "share" / "crowd4d_ros" / "msg"):
             if (folder / "CrowdWindow.msg").exists():
-                return {
-                    f"crowd4d_ros/msg/{file.stem}": file.read_text("utf-8") for file in folder.glob("*.msg")
-                }
+                return {f"crowd4d_ros/msg/{file.stem}": file.read_text("utf-8") for file in folder.glob("*.msg")}
     raise MessageError("the package is installed without its msg/*.msg files: install crowd4d_ros again")
 
 
@@ -235,9 +233,7 @@ class WindowEncoder:
 
     def encode(self, window: CrowdWindow, rest_pelvis: FloatArray, camera_frame: str) -> Any:
         """crowd4d_ros/CrowdWindow. rest_pelvis: (N, 3) metres, J0(betas). Raises MessageError."""
-        sent = _Sent(
-            window.window_id, window.segment_id, _observation_rows(window), _motion_rows(window, rest_pelvis)
-        )
+        sent = _Sent(window.window_id, window.segment_id, _observation_rows(window), _motion_rows(window, rest_pelvis))
         content = (VALID * window.valid + OBSERVED * window.observed).astype(np.uint8)
         before = self._sent
         if before is not None and before.precedes(window.window_id, window.segment_id):
@@ -299,9 +295,7 @@ class WindowEncoder:
 
 
 def _observation_rows(window: CrowdWindow) -> _Rows:
-    columns = {
-        name: np.asarray(getattr(window, name)[window.observed], np.float32) for name in _OBSERVATION_COLUMNS
-    }
+    columns = {name: np.asarray(getattr(window, name)[window.observed], np.float32) for name in _OBSERVATION_COLUMNS}
     rows = np.flatnonzero(window.observed)
     columns["masks"] = _objects([window.masks[row] for row in rows])
     return _Rows(_keys(window.observed, window.track_ids, window.stamps), columns)
@@ -337,9 +331,7 @@ class WindowDecoder:
         try:
             return self._decode(message)
         except (ValueError, IndexError) as error:
-            raise MessageError(
-                f"window {message.window_id} of segment {message.segment_id}: {error}"
-            ) from error
+            raise MessageError(f"window {message.window_id} of segment {message.segment_id}: {error}") from error
 
     def _decode(self, message: Any) -> CrowdWindow:
         stamps, track_ids = np.array(message.stamps), np.array(message.track_ids, np.int64)
@@ -416,12 +408,9 @@ _NO_MASK: IntArray = np.zeros(0, np.uint32)
 
 def _read_observations(message: Any) -> dict[str, NDArray[Any]]:
     columns = {
-        name: np.array(getattr(message, name)).reshape(-1, *shape)
-        for name, shape in _OBSERVATION_COLUMNS.items()
+        name: np.array(getattr(message, name)).reshape(-1, *shape) for name, shape in _OBSERVATION_COLUMNS.items()
     }
-    columns["keypoints_confidence"] = (columns["keypoints_confidence"] / np.iinfo(np.uint16).max).astype(
-        np.float32
-    )
+    columns["keypoints_confidence"] = (columns["keypoints_confidence"] / np.iinfo(np.uint16).max).astype(np.float32)
     columns["landmarks_3d"] = columns["landmarks_3d"] * np.float32(message.landmarks_step)
     ends = np.cumsum(np.array(message.mask_lengths, np.int64))
     columns["masks"] = _objects(np.split(np.array(message.masks), ends)[:-1])
@@ -512,9 +501,7 @@ def states(
             models=_model_lines(motion.models) if last else [],
             warnings=list(motion.warnings) if last else [],
             energy_terms=[name for name, values in motion.energies.items() for _ in values] if last else [],
-            energies=_flat(
-                [x for values in motion.energies.values() for x in values] if last else [], "float64"
-            ),
+            energies=_flat([x for values in motion.energies.values() for x in values] if last else [], "float64"),
         )
 
 
@@ -571,9 +558,7 @@ def read_states(
         velocity=axes.to_y_up(dense("velocity", 3)),
         confidence=dense("confidence"),
         sipc=np.zeros((0, 3), np.float32) if sipc is None else sipc,
-        surface=SurfaceMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-        if surface is None
-        else surface,
+        surface=SurfaceMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)) if surface is None else surface,
         energies=energies,
         warnings=tuple(last.warnings),
         models=_read_models(last.models),

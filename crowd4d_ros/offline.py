@@ -45,9 +45,7 @@ OBSERVATION_BYTES = 50_000
 """per frame, for the observations and motions of some twenty people."""
 UNKNOWN_LENGTH = 1000
 """frames assumed where a container does not say."""
-UNCALIBRATED = (
-    "no camera calibration was given (--camera-info): the focal length is estimated from the people"
-)
+UNCALIBRATED = "no camera calibration was given (--camera-info): the focal length is estimated from the people"
 QUIET_INTERVAL = 15.0
 """seconds between progress lines where nobody watches them live, as in a log file."""
 
@@ -134,9 +132,7 @@ class _Run:
         count = self.source.count or UNKNOWN_LENGTH
         picture = self.source.width * self.source.height * VIDEO_BYTES
         prepare_folder(options.out, int(count * (picture + OBSERVATION_BYTES)))
-        stated = {
-            name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")
-        }
+        stated = {name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")}
         stated["intrinsics"] = plain(self.intrinsics)
         self.work = WorkFolder(options.out, key_of(options.input, stated, config))
         self.seconds: dict[str, float] = defaultdict(float, self.work.recall("seconds", {}))
@@ -221,9 +217,7 @@ class _Run:
             bag.close()
 
     def _report(self, results: ResultWriter) -> dict[str, Any]:
-        warnings = [
-            text if count == 1 else f"{text} (and {count - 1} more)" for text, count in self.warnings.items()
-        ]
+        warnings = [text if count == 1 else f"{text} (and {count - 1} more)" for text, count in self.warnings.items()]
         if not results.num_frames:
             warnings.append("no window could be reconstructed")
         elif not results.num_people:
@@ -282,6 +276,4 @@ def _alike(a: str, b: str) -> bool:
 
 def _progress(what: str, total: int | None) -> Any:
     interval = 0.1 if sys.stderr.isatty() else QUIET_INTERVAL
-    return tqdm(
-        total=total, desc=what, unit="frame", mininterval=interval, maxinterval=interval, dynamic_ncols=True
-    )
+    return tqdm(total=total, desc=what, unit="frame", mininterval=interval, maxinterval=interval, dynamic_ncols=True)

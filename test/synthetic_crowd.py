@@ -50,7 +50,13 @@ def gait(phase: FloatArray) -> FloatArray:
 
 
 def walkers(
-    people: int, frames: int, *, pitch: float = 0.25, camera_height: float = 5.0, seed: int = 0, body: BodyModel | None = None
+    people: int,
+    frames: int,
+    *,
+    pitch: float = 0.25,
+    camera_height: float = 5.0,
+    seed: int = 0,
+    body: BodyModel | None = None,
 ) -> Truth:
     """Straight walks at 0.8–1.6 m/s, 12–25 m in front of the camera, bodies of varied stature."""
     rng = np.random.default_rng(seed)

@@ -68,9 +68,7 @@ def crowd_motion(
         motion=motion,
         joints=joints,
         support_point=support.astype(np.float32),
-        velocity=np.gradient(truth.pelvis, 1 / FPS, axis=1).astype(np.float32)
-        if people
-        else np.zeros((0, frames, 3)),
+        velocity=np.gradient(truth.pelvis, 1 / FPS, axis=1).astype(np.float32) if people else np.zeros((0, frames, 3)),
         confidence=np.full((people, frames), 0.9, np.float32),
         sipc=support.reshape(-1, 3).astype(np.float32),
         surface=ground(),
@@ -110,9 +108,7 @@ def frames_of(motion: CrowdMotion, which: slice) -> CrowdMotion:
         motion,
         **{name: getattr(motion, name)[which] for name in ("stamps", "frames", "is_new")},
         cameras=Cameras(motion.cameras.R[which], motion.cameras.t[which], motion.cameras.source),
-        motion=BodyMotion(
-            body.betas, body.body_pose[:, which], body.global_orient[:, which], body.transl[:, which]
-        ),
+        motion=BodyMotion(body.betas, body.body_pose[:, which], body.global_orient[:, which], body.transl[:, which]),
         **{
             name: getattr(motion, name)[:, which]
             for name in ("observed", "valid", "boxes", "joints", "support_point", "velocity", "confidence")
@@ -124,9 +120,7 @@ def people_of(motion: CrowdMotion, which: FloatArray) -> CrowdMotion:
     body = motion.motion
     return replace(
         motion,
-        motion=BodyMotion(
-            body.betas[which], body.body_pose[which], body.global_orient[which], body.transl[which]
-        ),
+        motion=BodyMotion(body.betas[which], body.body_pose[which], body.global_orient[which], body.transl[which]),
         **{
             name: getattr(motion, name)[which]
             for name in (

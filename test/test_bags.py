@@ -128,9 +128,7 @@ def test_sixteen_bit_and_gray_png_are_decoded() -> None:
     np.testing.assert_allclose(image[..., 1], gray / 4095 * 255, atol=1)
 
 
-@pytest.mark.parametrize(
-    ("format", "data"), [("jpeg", b"broken"), ("jpeg", b""), ("16UC1; compressedDepth", b"x")]
-)
+@pytest.mark.parametrize(("format", "data"), [("jpeg", b"broken"), ("jpeg", b""), ("16UC1; compressedDepth", b"x")])
 def test_broken_compressed_images_are_refused(format: str, data: bytes) -> None:
     with pytest.raises(ImageError):
         decode_compressed(format, data)
@@ -208,9 +206,7 @@ def stream(make: Callable[..., Any] = image_message, count: int = 6) -> list[tup
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
 @pytest.mark.parametrize("make", [image_message, compressed_message])
-def test_frames_come_with_their_stamps(
-    tmp_path: Path, plugin: StoragePlugin, make: Callable[..., Any]
-) -> None:
+def test_frames_come_with_their_stamps(tmp_path: Path, plugin: StoragePlugin, make: Callable[..., Any]) -> None:
     source = open_input(write_bag(tmp_path / "bag", {"/camera/image": stream(make)}, plugin))
     frames = list(source)
     assert (source.width, source.height, source.count) == (WIDTH, HEIGHT, 6)
@@ -287,9 +283,7 @@ def test_a_bag_without_images_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
-def test_a_truncated_bag_is_refused_with_the_tool_that_repairs_it(
-    tmp_path: Path, plugin: StoragePlugin
-) -> None:
+def test_a_truncated_bag_is_refused_with_the_tool_that_repairs_it(tmp_path: Path, plugin: StoragePlugin) -> None:
     folder = write_bag(tmp_path / "bag", {"/image": stream(count=200)}, plugin)
     file = next(path for path in folder.iterdir() if path.name != "metadata.yaml")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

@@ -83,9 +83,7 @@ def rest(dtype: torch.dtype = torch.float32) -> Motion:
 
 @pytest.mark.parametrize("bends", [False, True])
 def test_equals_smplx(bends: bool, model: BodyModel, bending: BodyModel) -> None:
-    smplx = pytest.importorskip(
-        "smplx", reason="smplx is the reference; `pip install smplx` to compare with it"
-    )
+    smplx = pytest.importorskip("smplx", reason="smplx is the reference; `pip install smplx` to compare with it")
     from smplx.utils import Struct
 
     ours = bending if bends else model
@@ -98,9 +96,7 @@ def test_equals_smplx(bends: bool, model: BodyModel, bending: BodyModel) -> None
     betas, body_pose, global_orient, transl = (x.flatten(0, 1) for x in crowd(people=6, frames=1))
     reference = smplx.SMPL("", data_struct=content, batch_size=6)
     with torch.no_grad():
-        expected = reference(
-            betas=betas, body_pose=body_pose.flatten(1), global_orient=global_orient, transl=transl
-        )
+        expected = reference(betas=betas, body_pose=body_pose.flatten(1), global_orient=global_orient, transl=transl)
     motion = (betas, body_pose, global_orient, transl)
     torch.testing.assert_close(ours.vertices(*motion), expected.vertices, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.joints(*motion), expected.joints[:, :24], atol=1e-5, rtol=0)
@@ -117,9 +113,7 @@ def test_zero_pose_is_the_template_moved(model: BodyModel) -> None:
     transl = torch.tensor([1.0, 2.0, 3.0])
     vertices = model.vertices(betas, body_pose, global_orient, transl)
     torch.testing.assert_close(vertices, model.v_template + transl)
-    torch.testing.assert_close(
-        model.joints(betas, body_pose, global_orient, transl), model.joint_template + transl
-    )
+    torch.testing.assert_close(model.joints(betas, body_pose, global_orient, transl), model.joint_template + transl)
 
 
 def test_one_shape_for_all_frames_is_that_shape_in_each(model: BodyModel, bending: BodyModel) -> None:
@@ -175,9 +169,7 @@ def test_skinning_a_subset(bends: bool, model: BodyModel, bending: BodyModel) ->
 
 @pytest.mark.parametrize("up", [0, 1, 2])
 @pytest.mark.parametrize("bends", [False, True])
-def test_lowest_vertex_is_the_lowest_of_all(
-    bends: bool, up: int, model: BodyModel, bending: BodyModel
-) -> None:
+def test_lowest_vertex_is_the_lowest_of_all(bends: bool, up: int, model: BodyModel, bending: BodyModel) -> None:
     body = bending if bends else model
     motion = crowd(people=20, frames=3)
     vertices = body.vertices(*motion)
@@ -260,9 +252,7 @@ def test_embedded_people_are_of_human_size(model: BodyModel) -> None:
     assert 1.6 < height.mean() < 1.75
     assert 0.07 < height.std() < 0.13
     assert model.height(torch.eye(10)[0]) > model.height(torch.zeros(10)), "the first beta is size"
-    torch.testing.assert_close(
-        model.pelvis(betas), torch.tensor([0.0, -0.22, 0.03]).expand(500, 3), atol=0.02, rtol=0
-    )
+    torch.testing.assert_close(model.pelvis(betas), torch.tensor([0.0, -0.22, 0.03]).expand(500, 3), atol=0.02, rtol=0)
 
 
 def test_provenance(model: BodyModel, bending: BodyModel) -> None:
@@ -356,9 +346,7 @@ def test_pickles_of_every_age_are_read(protocol: int, smpl_arrays: dict[str, Any
     assert body.posedirs is None, "all zero: no work to be done"
 
 
-def test_official_pickle(
-    smpl_arrays: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_official_pickle(smpl_arrays: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python 2, chumpy arrays, a chumpy selection, scipy's sparse regressor, more than ten shapes."""
     sparse = pytest.importorskip("scipy.sparse")
     path = tmp_path / "SMPL_NEUTRAL.pkl"
@@ -398,17 +386,13 @@ class Attack:
 @pytest.mark.parametrize("write", [python2_pickle, python3_pickle])
 def test_a_pickle_cannot_run_anything(write: Callable[[Path, Any], None], tmp_path: Path) -> None:
     path, trace = tmp_path / "SMPL_NEUTRAL.pkl", tmp_path / "executed"
-    write(
-        path, {"v_template": Attack(Path.touch, str(trace)), "f": Attack(exec, f"open({str(trace)!r}, 'w')")}
-    )
+    write(path, {"v_template": Attack(Path.touch, str(trace)), "f": Attack(exec, f"open({str(trace)!r}, 'w')")})
     with pytest.raises(BodyFileError, match=r"SMPL_NEUTRAL\.pkl.*refused.*(Path|touch|builtin|getattr)"):
         read_body(path)
     assert not trace.exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["os.system", "builtins.eval", "numpy.load", "numpy.core.multiarray.frombuffer"]
-)
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "numpy.load", "numpy.core.multiarray.frombuffer"])
 def test_globals_that_are_not_arrays_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "SMPL_NEUTRAL.pkl"
     module, _, function = name.rpartition(".")

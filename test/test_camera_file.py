@@ -70,9 +70,7 @@ def test_the_rectified_matrix_is_P_only_where_P_makes_sense() -> None:
     P = [500.0, 0, 300, 0, 0, 500, 200, 0, 0, 0, 1, 0]
     assert intrinsics_from(640, 480, K, [], "plumb_bob", P).K_rectified[0, 0] == 500
     for nonsense in ([0.0] * 12, [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0], [np.nan] * 12):
-        np.testing.assert_allclose(
-            intrinsics_from(640, 480, K, [], "plumb_bob", nonsense).K_rectified.ravel(), K
-        )
+        np.testing.assert_allclose(intrinsics_from(640, 480, K, [], "plumb_bob", nonsense).K_rectified.ravel(), K)
 
 
 @pytest.mark.parametrize(

@@ -158,35 +158,27 @@ def test_with_other_arguments_it_starts_over(recording: tuple[Path, Path], tmp_p
     assert again.observed == list(range(COUNT))
 
 
-def test_finished_pictures_can_be_drawn_again_from_kept_work(
-    recording: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_finished_pictures_can_be_drawn_again_from_kept_work(recording: tuple[Path, Path], tmp_path: Path) -> None:
     run(recording, tmp_path, keep_work=True)
     again = run(recording, tmp_path, keep_work=True)
     assert again.observed == again.stepped == []
     assert len(read_results(tmp_path).tracks) == 2 * COUNT
 
 
-def test_frames_that_cannot_be_used_are_counted_in_one_warning(
-    recording: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_frames_that_cannot_be_used_are_counted_in_one_warning(recording: tuple[Path, Path], tmp_path: Path) -> None:
     run(recording, tmp_path, Crowd(refuse=frozenset({4, 9, 15})))
     warnings = read_results(tmp_path).report["warnings"]
     assert sum("repeats the stamp" in warning for warning in warnings) == 1
     assert any("(and 2 more)" in warning for warning in warnings)
 
 
-def test_without_people_there_is_a_warning_and_every_file(
-    recording: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_without_people_there_is_a_warning_and_every_file(recording: tuple[Path, Path], tmp_path: Path) -> None:
     run(recording, tmp_path, Crowd(people=0))
     assert {path.name for path in tmp_path.iterdir()} == FILES
     assert "no people were found" in read_results(tmp_path).report["warnings"]
 
 
-def test_a_truncated_video_is_reconstructed_as_far_as_it_goes(
-    recording: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_truncated_video_is_reconstructed_as_far_as_it_goes(recording: tuple[Path, Path], tmp_path: Path) -> None:
     content = recording[0].read_bytes()
     cut = tmp_path / "cut.avi"
     cut.write_bytes(content[: int(0.7 * len(content))])
@@ -263,9 +255,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert "no such file" in refusal(["reconstruct", tmp_path / "none.avi", *out], capsys)
     assert "not a video" in refusal(["reconstruct", text, *out], capsys)
     assert "metadata.yaml" in refusal(["reconstruct", tmp_path, *out], capsys)
-    assert "no such camera info" in refusal(
-        ["reconstruct", video, "--camera-info", "none.yaml", *out], capsys
-    )
+    assert "no such camera info" in refusal(["reconstruct", video, "--camera-info", "none.yaml", *out], capsys)
     assert "not calibrated" in refusal(["reconstruct", video, "--camera-info", zero, *out], capsys)
     assert "640x480" in refusal(["reconstruct", video, "--camera-info", small, *out], capsys)
     assert "--out" in refusal(["reconstruct", video, "--camera-info", info, "--out", text / "x"], capsys)
@@ -295,9 +285,7 @@ def test_a_bug_shows_its_traceback(
     assert "bug" in error
 
 
-def test_the_printed_configuration_can_be_given_back(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["config", "--set", "window.length=55", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert nested(yaml.safe_load(printed))["window.length"] == 55
@@ -308,8 +296,7 @@ def test_the_printed_configuration_can_be_given_back(
 
 def test_help_and_version_come_without_loading_the_models() -> None:
     code = (
-        "import sys; from crowd4d_ros.cli import main\n"
-        "try: main(['--version'])\nfinally: print('torch' in sys.modules)"
+        "import sys; from crowd4d_ros.cli import main\ntry: main(['--version'])\nfinally: print('torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert answer.startswith("crowd4d 0.")

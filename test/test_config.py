@@ -24,7 +24,14 @@ def test_setting_one_value_leaves_the_others():
 
 @pytest.mark.parametrize(
     "values",
-    [{"nonsense": 1}, {"window.nonsense": 1}, {"window": 3}, {"device.cpu": 1}, {"window.length": "40"}, {"window.length": True}],
+    [
+        {"nonsense": 1},
+        {"window.nonsense": 1},
+        {"window": 3},
+        {"device.cpu": 1},
+        {"window.length": "40"},
+        {"window.length": True},
+    ],
 )
 def test_what_cannot_be_set_is_refused_by_name(values):
     with pytest.raises(ConfigError, match=next(iter(values)).split(".")[0]):

@@ -63,16 +63,12 @@ TERMS = {
         ("lowest_y", "alpha"),
     ),
     "hsip_proj": (
-        lambda x, v: energies.hsip_projection(
-            x["pixels"][..., 0, :], x["reference"][..., 0, :], x["size"], v
-        ),
+        lambda x, v: energies.hsip_projection(x["pixels"][..., 0, :], x["reference"][..., 0, :], x["size"], v),
         ("pixels",),
     ),
     "crowd": (crowd, ("pelvis",)),
     "proj": (
-        lambda x, v: energies.reprojection(
-            x["pixels"], x["in_front"], x["reference"], x["confidence"], x["size"], v
-        ),
+        lambda x, v: energies.reprojection(x["pixels"], x["in_front"], x["reference"], x["confidence"], x["size"], v),
         ("pixels",),
     ),
     "tau": (lambda x, v: energies.translation_smoothness(x["pelvis"], v), ("pelvis",)),
@@ -155,9 +151,7 @@ def test_eq_17_is_a_hinge_at_the_scaled_range():
 
 
 def test_eq_18_compares_heights():
-    value = energies.hsip_y(
-        torch.tensor([[-2.0]]), torch.tensor([[-2.0]]), torch.tensor(1.1), everybody[:1, :1]
-    )
+    value = energies.hsip_y(torch.tensor([[-2.0]]), torch.tensor([[-2.0]]), torch.tensor(1.1), everybody[:1, :1])
     torch.testing.assert_close(value, torch.tensor(0.04))
 
 
@@ -205,9 +199,7 @@ def test_neighbours_are_near_in_the_plane_and_valid_at_both_times():
     valid[2, 0] = False
     graph = energies.neighbours(point, valid, stride=2, count=2, radius=5.0, width=2.0)
     edges = set(zip(graph.person.tolist(), graph.neighbour.tolist(), graph.frame.tolist(), strict=True))
-    assert {e for e in edges if e[2] == 2} == {
-        (a, b, 2) for a, b in [(0, 1), (0, 3), (1, 0), (1, 3), (3, 1), (3, 0)]
-    }
+    assert {e for e in edges if e[2] == 2} == {(a, b, 2) for a, b in [(0, 1), (0, 3), (1, 0), (1, 3), (3, 1), (3, 0)]}
     assert {b for a, b, t in edges if (a, t) == (0, 3)} == {1, 2}
     assert not any(4 in e[:2] for e in edges)
     assert min(graph.frame) == 2
@@ -234,9 +226,7 @@ def test_eq_22_weights_by_confidence_and_leaves_out_what_is_behind():
 
 def test_eq_23_is_the_sum_of_squared_steps():
     line = torch.arange(5.0)[None, :, None] * torch.tensor([3.0, 0, 4])
-    torch.testing.assert_close(
-        energies.translation_smoothness(line, everybody[:1, :5]), torch.tensor(4 * 25.0)
-    )
+    torch.testing.assert_close(energies.translation_smoothness(line, everybody[:1, :5]), torch.tensor(4 * 25.0))
 
 
 def test_eq_24_is_the_squared_angle_whatever_turns_are_added():

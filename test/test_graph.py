@@ -91,9 +91,7 @@ class InitialPipeline:
 
     def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]:
         motion = Stream(FRAMES).motion(window.window_id)
-        return replace(
-            motion, stamps=window.stamps, segment_id=window.segment_id, motion=window.motion
-        ), world
+        return replace(motion, stamps=window.stamps, segment_id=window.segment_id, motion=window.motion), world
 
 
 class Graph:
@@ -143,9 +141,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     path = tmp_path / "video.avi"
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (INTRINSICS.width, INTRINSICS.height)
-    )
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (INTRINSICS.width, INTRINSICS.height))
     for index in range(FRAMES):
         writer.write(np.full((INTRINSICS.height, INTRINSICS.width, 3), 10 * index, np.uint8))
     writer.release()
@@ -187,9 +183,7 @@ def test_a_video_becomes_results_and_a_bag_with_nothing_lost(
         counts = {topic: info.msgcount for topic, info in bag.topics.items()}
         markers = [connection for connection in bag.connections if connection.topic == "/crowd/bodies"]
         bodies = [bag.deserialize(data, kind.msgtype) for kind, _, data in bag.messages(markers)]
-        stamps = [
-            stamp for _, stamp, _ in bag.messages([c for c in bag.connections if c.topic == "/crowd/state"])
-        ]
+        stamps = [stamp for _, stamp, _ in bag.messages([c for c in bag.connections if c.topic == "/crowd/state"])]
     for topic in ("/crowd/state", "/crowd/bodies", "/crowd/markers", "/crowd/overlay/compressed", "/tf"):
         assert counts[topic] == FRAMES, topic
     assert counts["/crowd/windows"] == 3
@@ -200,9 +194,7 @@ def test_a_video_becomes_results_and_a_bag_with_nothing_lost(
     assert_array_equal(stamps, results.crowd["stamps"])  # played back, it moves at the camera's pace
 
 
-def test_recorded_windows_can_be_optimised_again(
-    graph: Graph, video: Path, calibration: Path, tmp_path: Path
-) -> None:
+def test_recorded_windows_can_be_optimised_again(graph: Graph, video: Path, calibration: Path, tmp_path: Path) -> None:
     first = graph.start(Recorder, out=str(tmp_path / "first"))
     graph.start(OptimizerNode, InitialPipeline, reliable=True, wait_for=1)
     graph.start(InitializerNode, RandomInitializer, reliable=True, wait_for=2)
@@ -261,9 +253,7 @@ class Camera(CrowdNode):
         self.info.publish(camera_info(intrinsics, Header(frame_id="camera")))
 
 
-def test_bad_images_are_left_out_and_the_stream_goes_on(
-    graph: Graph, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_images_are_left_out_and_the_stream_goes_on(graph: Graph, capfd: pytest.CaptureFixture[str]) -> None:
     node = graph.start(InitializerNode, RandomInitializer, reliable=True, camera_info_timeout=600.0)
     camera = graph.start(Camera)
     wait_until(lambda: camera.images.get_subscription_count(), "the subscription of images")
@@ -306,9 +296,7 @@ def test_when_stamps_go_back_the_frame_is_taken_and_equal_ones_are_left_out(grap
     wait_until(lambda: camera.images.get_subscription_count(), "the subscription")
     for stamp in (10, 20, 20, 5, 6):
         camera.images.publish(image_message(stamp))
-    wait_until(
-        lambda: node._initializer is not None and len(node._initializer.frames) == 4, "the good images"
-    )
+    wait_until(lambda: node._initializer is not None and len(node._initializer.frames) == 4, "the good images")
     assert [frame.stamp for frame in node._initializer.frames] == [10, 20, 5, 6]
     assert node._initializer.finished == 1  # what the buffer held was flushed before the new segment
     assert node.counters["refused"] == 1

@@ -94,9 +94,7 @@ def test_output_carries_the_name_of_its_process(run: Run) -> None:
     assert "[sh-1] to stderr" in output
 
 
-def test_output_that_is_logged_shows_errors_only(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_that_is_logged_shows_errors_only(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
     _, output = run("ExecuteProcess(cmd=['sh', '-c', 'echo quiet; echo loud >&2'])")
     assert "loud" in output

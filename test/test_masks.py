@@ -34,9 +34,7 @@ def test_runs_alternate_without_gaps(rng: np.random.Generator) -> None:
     assert (runs[1:] > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("corner", "size"), [((0, 0), (6, 4)), ((3, 0), (12, 2)), ((5, 7), (5, 3)), ((2, 2), (0, 0))]
-)
+@pytest.mark.parametrize(("corner", "size"), [((0, 0), (6, 4)), ((3, 0), (12, 2)), ((5, 7), (5, 3)), ((2, 2), (0, 0))])
 def test_a_window_is_the_whole_image_with_zeros_around(
     corner: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
 ) -> None:

@@ -114,9 +114,7 @@ def test_windows_arrive_as_they_were_sent(library: Any) -> None:
 
 def test_a_window_without_people_arrives(library: Any) -> None:
     stream = Stream(people=0)
-    message = messages.WindowEncoder(library.types, "world").encode(
-        stream.window(0), stream.rest_pelvis, "camera"
-    )
+    message = messages.WindowEncoder(library.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")
     assert messages.WindowDecoder().decode(library.over_the_wire(message)).num_people == 0
 
 
@@ -135,9 +133,7 @@ def test_a_row_that_changed_is_sent_again() -> None:
     encoder, decoder = messages.WindowEncoder(library.types, "world"), messages.WindowDecoder()
     decoder.decode(encoder.encode(stream.window(0), stream.rest_pelvis, "camera"))
     stream.transl = stream.transl + 0.01  # the initial motion of shared frames was fitted anew
-    stream.observed[:, LENGTH - 1] = stream.valid[:, LENGTH - 1] = (
-        True  # and late tracks reach back into them
-    )
+    stream.observed[:, LENGTH - 1] = stream.valid[:, LENGTH - 1] = True  # and late tracks reach back into them
     sent = stream.window(1)
     assert_same_window(decoder.decode(encoder.encode(sent, stream.rest_pelvis, "camera")), sent)
 
@@ -175,16 +171,12 @@ def test_a_window_that_is_not_finite_is_refused() -> None:
     stream = Stream()
     stream.landmarks_3d[stream.observed] = np.nan
     with pytest.raises(messages.MessageError, match="landmarks_3d"):
-        messages.WindowEncoder(BagLibrary.types, "world").encode(
-            stream.window(0), stream.rest_pelvis, "camera"
-        )
+        messages.WindowEncoder(BagLibrary.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")
 
 
 def test_a_message_whose_arrays_do_not_fit_names_the_window() -> None:
     stream, library = Stream(), BagLibrary()
-    message = messages.WindowEncoder(library.types, "world").encode(
-        stream.window(0), stream.rest_pelvis, "camera"
-    )
+    message = messages.WindowEncoder(library.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")
     broken = replace(message, content=message.content[:-1])
     with pytest.raises(messages.MessageError, match="window 0 of segment 0"):
         messages.WindowDecoder().decode(broken)
@@ -208,14 +200,10 @@ def test_the_crowd_arrives_frame_by_frame(library: Any) -> None:
     assert_array_equal(got.valid, valid)
     assert_array_equal(got.observed, sent.observed[there][:, new])
     for name in ("boxes", "joints", "support_point", "velocity", "confidence"):
-        assert_allclose(
-            getattr(got, name)[valid], getattr(sent, name)[there][:, new][valid], rtol=1e-5, atol=1e-6
-        )
+        assert_allclose(getattr(got, name)[valid], getattr(sent, name)[there][:, new][valid], rtol=1e-5, atol=1e-6)
     assert_allclose(got.motion.transl[valid], sent.motion.transl[there][:, new][valid], atol=MILLIMETRE / 50)
     assert_allclose(got.motion.body_pose[valid], sent.motion.body_pose[there][:, new][valid], rtol=1e-6)
-    assert_same_rotations(
-        got.motion.global_orient[valid], sent.motion.global_orient[there][:, new][valid], 1e-5
-    )
+    assert_same_rotations(got.motion.global_orient[valid], sent.motion.global_orient[there][:, new][valid], 1e-5)
     assert_allclose(got.cameras.R, sent.cameras.R[new], atol=1e-15)
     assert (got.scale, got.scale_source, got.segment_id) == (1.25, "people", 2)
     assert got.energies == sent.energies
@@ -227,9 +215,7 @@ def test_the_crowd_arrives_frame_by_frame(library: Any) -> None:
 def test_the_camera_and_people_of_a_state_stand_in_the_z_up_world() -> None:
     stream, library = Stream(), BagLibrary()
     motion = stream.motion(0)
-    upright = np.zeros_like(
-        motion.motion.global_orient
-    )  # SMPL's rest: upright, looking along +z, which is backward
+    upright = np.zeros_like(motion.motion.global_orient)  # SMPL's rest: upright, looking along +z, which is backward
     motion = replace(motion, motion=replace(motion.motion, global_orient=upright))
     state = next(messages.states(motion, stream.rest_pelvis, library.types, "world", "camera"))
     rotation, centre = messages.camera_pose(state)
@@ -256,9 +242,7 @@ def test_terrain_is_walkable_where_level_and_an_obstacle_where_steep() -> None:
     faces = np.array([[0, 2, 1], [1, 2, 3], [2, 4, 3], [3, 4, 5]], np.int32)
     surface = BagLibrary.types("crowd4d_ros/msg/SurfaceMesh")
     fields = {"header": None, "window_id": 0, "segment_id": 0}
-    message = surface(
-        **fields, vertices=vertices.astype(np.float32).ravel(), faces=faces.astype(np.uint32).ravel()
-    )
+    message = surface(**fields, vertices=vertices.astype(np.float32).ravel(), faces=faces.astype(np.uint32).ravel())
     grid, origin, height = messages.terrain_grid(message, cell=1.0, steepest=np.radians(30))
     assert_allclose(origin, [0, 0])
     assert height == pytest.approx(2 / 3)

@@ -181,9 +181,7 @@ def test_padding_is_zero_and_does_not_matter(body: BodyModel, prior: GaussianPos
     np.testing.assert_array_equal(fit.motion.transl, again.motion.transl)
 
 
-def test_order_of_people_and_who_else_is_there_do_not_matter(
-    body: BodyModel, prior: GaussianPosePrior
-) -> None:
+def test_order_of_people_and_who_else_is_there_do_not_matter(body: BodyModel, prior: GaussianPosePrior) -> None:
     seen = walkers(body, noise=0.02).seen
     order = [2, 0]
     names = ("track_ids", "observed", "keypoints_2d", "keypoints_confidence", "landmarks_3d", "boxes")

@@ -115,9 +115,7 @@ def test_no_decimation_is_the_mesh_itself() -> None:
 
 
 @pytest.mark.parametrize("distortion", [[], [-0.3, 0.1, 0.0, 0.0, 0.0]])
-def test_bodies_are_where_the_camera_sees_the_people(
-    painter: OverlayPainter, distortion: list[float]
-) -> None:
+def test_bodies_are_where_the_camera_sees_the_people(painter: OverlayPainter, distortion: list[float]) -> None:
     motion = crowd_motion(people=1, frames=2)
     K = motion.intrinsics.K
     motion = replace(motion, intrinsics=intrinsics_from(768, 576, K, distortion, "plumb_bob"))
@@ -166,9 +164,7 @@ def test_near_people_get_finer_meshes(painter: OverlayPainter) -> None:
     assert levels.tolist() == [0, 1, 2]
 
 
-def test_the_video_has_every_frame_and_the_picture_the_most_people(
-    tmp_path: Path, painter: OverlayPainter
-) -> None:
+def test_the_video_has_every_frame_and_the_picture_the_most_people(tmp_path: Path, painter: OverlayPainter) -> None:
     motion = crowd_motion(people=3, frames=10)
     valid = motion.valid.copy()
     valid[1:, :6] = False
@@ -186,9 +182,7 @@ def test_the_video_has_every_frame_and_the_picture_the_most_people(
     np.testing.assert_array_equal(best, painter.draw(gray(), motion, 6))
 
 
-def test_windows_that_begin_later_are_drawn_on_their_own_frames(
-    tmp_path: Path, painter: OverlayPainter
-) -> None:
+def test_windows_that_begin_later_are_drawn_on_their_own_frames(tmp_path: Path, painter: OverlayPainter) -> None:
     late = frames_of(crowd_motion(people=1, frames=10), slice(5, 10))
     frames = [Frame(gray(), t * 10**8, t) for t in range(10)]
     list(write_overlay(tmp_path, frames, [late], painter, 10.0))
@@ -214,12 +208,7 @@ def test_the_plan_shows_every_path_in_metres(tmp_path: Path) -> None:
     np.testing.assert_allclose(y, track["foot_y"])
     left, right = axes.get_xlim()
     assert left > right, "y points to the left of the picture"
-    assert (
-        axes.get_ylim()[0]
-        < results.tracks["foot_x"].min()
-        < results.tracks["foot_x"].max()
-        < axes.get_ylim()[1]
-    )
+    assert axes.get_ylim()[0] < results.tracks["foot_x"].min() < results.tracks["foot_x"].max() < axes.get_ylim()[1]
     write_plan(tmp_path / "plan.png", results.tracks, results.cameras, results.surface, CONFIG)
     assert min(cv2.imread(str(tmp_path / "plan.png")).shape[:2]) > 300
 

@@ -42,12 +42,8 @@ def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFi
     ):
         if (repo / entry).exists():
             shutil.copy(repo / entry, source)
-    shutil.copytree(
-        repo / "crowd4d_ros", source / "crowd4d_ros", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("AMENT_PREFIX_PATH", "PYTHONPATH")
-    }
+    shutil.copytree(repo / "crowd4d_ros", source / "crowd4d_ros", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if name not in ("AMENT_PREFIX_PATH", "PYTHONPATH")}
     subprocess.run(
         [sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", "dist"],
         cwd=source, env=environment, check=True,
@@ -119,9 +115,7 @@ def test_every_dependency_is_pinned(repo: Path, wheel: zipfile.ZipFile) -> None:
     assert pins(repo, "runtime.txt") == required(wheel)
 
 
-def test_on_a_ros_machine_rosdep_and_one_pip_step_bring_everything(
-    repo: Path, wheel: zipfile.ZipFile
-) -> None:
+def test_on_a_ros_machine_rosdep_and_one_pip_step_bring_everything(repo: Path, wheel: zipfile.ZipFile) -> None:
     package = ElementTree.parse(repo / "package.xml").getroot()
     keys = {entry.text for kind in ("depend", "exec_depend") for entry in package.iter(kind)}
     from_rosdep = {normal(name) for name, key in ROSDEP.items() if key in keys}

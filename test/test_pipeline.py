@@ -1,12 +1,14 @@
 """Section 3 end to end: what perception would see of a known crowd becomes that crowd again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import synthetic_crowd as synthetic
 
 from crowd4d_ros.config import Config, ConfigError, updated
-from crowd4d_ros.initialization.initializer import Initializer
 from crowd4d_ros.device import choose_device
+from crowd4d_ros.initialization.initializer import Initializer
 from crowd4d_ros.pipeline import Pipeline, velocities
 from crowd4d_ros.world import World
 
@@ -99,7 +101,7 @@ def test_the_scale_of_a_metric_scene_is_kept(motions):
 
 
 def test_a_world_from_disk_goes_on_where_it_stopped(pipeline, windows, tmp_path):
-    motion, world = pipeline.step(windows[0], World())
+    _, world = pipeline.step(windows[0], World())
     world.save(tmp_path / "world.npz")
     direct, _ = pipeline.step(windows[1], world)
     again, _ = pipeline.step(windows[1], World.load(tmp_path / "world.npz"))
@@ -107,8 +109,6 @@ def test_a_world_from_disk_goes_on_where_it_stopped(pipeline, windows, tmp_path)
 
 
 def test_a_scene_without_a_point_keeps_the_initial_motion_and_says_so(pipeline, windows):
-    from dataclasses import replace
-
     scene = windows[0].scene
     empty = replace(scene, points=scene.points[:0], confidence=scene.confidence[:0], keyframe=scene.keyframe[:0])
     world = World()

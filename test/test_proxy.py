@@ -23,9 +23,7 @@ def proxies(surface, feet, valid=None, config=CONFIG, centers=None):
     valid = np.ones(feet.shape[:-1], bool) if valid is None else valid
     seconds = np.arange(feet.shape[1]) / 10
     centers = np.zeros((feet.shape[1], 3)) if centers is None else centers
-    return anchor_proxies(
-        feet + HIPS, feet + np.array([0.1, 0, 0.05]), valid, centers, seconds, surface, config
-    )
+    return anchor_proxies(feet + HIPS, feet + np.array([0.1, 0, 0.05]), valid, centers, seconds, surface, config)
 
 
 def level(x, z):
@@ -112,9 +110,7 @@ def test_padding_is_never_read():
     assert (proxy.valid == valid).all()
 
 
-@pytest.mark.parametrize(
-    "feet", [[0.0, 4, -20], [0, -0.05, -20], [0, -5, 4], [0, -400, -20], [0, -5, -1e-3]], ids=str
-)
+@pytest.mark.parametrize("feet", [[0.0, 4, -20], [0, -0.05, -20], [0, -5, 4], [0, -400, -20], [0, -5, -1e-3]], ids=str)
 def test_people_above_below_behind_and_beside_have_defined_proxies(feet):
     proxy = proxies(surface_of(level), [[feet] * 3])
     for name in ("hit", "probe_hit", "depth", "reference", "point", "range"):

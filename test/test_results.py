@@ -56,9 +56,7 @@ def test_the_table_has_the_columns_that_people_script_against(tmp_path: Path) ->
 def test_the_table_has_everybody_in_every_frame_once(tmp_path: Path) -> None:
     motion = crowd_motion(people=3, frames=30)
     tracks = written(tmp_path, *windows(motion, length=12, overlap=4)).tracks
-    assert [(row["frame"], row["track_id"]) for row in tracks] == [
-        (t, n) for t in range(30) for n in (1, 2, 3)
-    ]
+    assert [(row["frame"], row["track_id"]) for row in tracks] == [(t, n) for t in range(30) for n in (1, 2, 3)]
     pelvis, foot = to_z_up(motion.joints[:, :, 0]), to_z_up(motion.support_point)
     second = tracks[tracks["track_id"] == 2]
     np.testing.assert_allclose(np.stack([second[c] for c in "xyz"], -1), pelvis[1], atol=1e-4)
@@ -84,9 +82,7 @@ def test_a_bridged_person_out_of_the_picture_has_no_row_but_keeps_its_motion(tmp
     aside[0, 2, 0] += 60.0
     observed = motion.observed.copy()
     observed[0, 2] = False
-    results = written(
-        tmp_path, replace(motion, motion=replace(motion.motion, transl=aside), observed=observed)
-    )
+    results = written(tmp_path, replace(motion, motion=replace(motion.motion, transl=aside), observed=observed))
     assert results.tracks["frame"].tolist() == [0, 1, 3]
     assert results.crowd["valid"][0].tolist() == [True] * 4
 
@@ -237,10 +233,7 @@ def assert_same(a: Any, b: Any) -> None:
 
 def observations(frames: int = 45) -> list[FrameObservations]:
     seen = observe(walkers(3, frames), camera(), body=None)
-    masks = [
-        tuple(np.arange(t % 4 + n, dtype=np.uint32) for n in range(len(o.track_ids)))
-        for t, o in enumerate(seen)
-    ]
+    masks = [tuple(np.arange(t % 4 + n, dtype=np.uint32) for n in range(len(o.track_ids))) for t, o in enumerate(seen)]
     return [replace(o, masks=m) for o, m in zip(seen, masks, strict=True)]
 
 

@@ -56,9 +56,7 @@ def test_padding_is_never_read():
     lowest, valid, cameras, scene = a_scene(1.3)
     valid[3:, 4:] = False
     expected = initial_scale(lowest, valid, cameras, scene, CONFIG)
-    assert (
-        initial_scale(np.where(valid[..., None], lowest, np.nan), valid, cameras, scene, CONFIG) == expected
-    )
+    assert initial_scale(np.where(valid[..., None], lowest, np.nan), valid, cameras, scene, CONFIG) == expected
 
 
 def test_nobody_and_nothing_are_clear_errors():

@@ -48,29 +48,21 @@ def floats(*arrays: FloatArray) -> list[torch.Tensor]:
 
 
 def lowest(body: BodyModel, m: BodyMotion) -> FloatArray:
-    return (
-        body.lowest_vertex(*floats(m.betas[:, None], m.body_pose, m.global_orient, m.transl))[1]
-        .double()
-        .numpy()
-    )
+    return body.lowest_vertex(*floats(m.betas[:, None], m.body_pose, m.global_orient, m.transl))[1].double().numpy()
 
 
 def pelvis(body: BodyModel, m: BodyMotion) -> FloatArray:
     return m.transl + body.pelvis(*floats(m.betas)).double().numpy()[:, None]
 
 
-def prepare(
-    body: BodyModel, window: CrowdWindow, error: float = 1.0, alpha0: float | None = None
-) -> Prepared:
+def prepare(body: BodyModel, window: CrowdWindow, error: float = 1.0, alpha0: float | None = None) -> Prepared:
     """Sec. 3.2, with α0 off by the factor ``error``, or a world's known scale."""
     if alpha0 is None:
         feet = lowest(body, window.motion)
         alpha0 = error * initial_scale(feet, window.valid, window.cameras, window.scene, INTERACTION).value
     window = scaled(window, alpha0)
     root = pelvis(body, window.motion)
-    surface = build_surface(
-        scene_interaction_points(window.scene, INTERACTION), root[window.valid], INTERACTION
-    )
+    surface = build_surface(scene_interaction_points(window.scene, INTERACTION), root[window.valid], INTERACTION)
     proxy = anchor_proxies(
         root,
         lowest(body, window.motion),

@@ -37,9 +37,7 @@ def test_each_cell_keeps_its_lowest_point():
 
 def test_unreliable_and_broken_points_are_left_out():
     points = np.array([[0.1, -5, 0.1], [0.1, -1, 0.1], [0.2, -2, 0.2], [0.1, np.nan, 0.1]])
-    scene = ScenePoints(
-        points, np.array([CONFIG.confidence - 0.01, 1, CONFIG.confidence, 1]), np.zeros(4, int)
-    )
+    scene = ScenePoints(points, np.array([CONFIG.confidence - 0.01, 1, CONFIG.confidence, 1]), np.zeros(4, int))
     np.testing.assert_array_equal(scene_interaction_points(scene, CONFIG), points[2:3])
 
 

@@ -89,9 +89,7 @@ def test_bayer_patterns_name_the_first_row_first(pattern: str) -> None:
 def test_yuv_in_both_orders(encoding: str, order: str) -> None:
     grey = {"u": 128, "v": 128, "y": 126}
     row = np.array([grey[letter] for letter in order], np.uint8).reshape(2, 2)
-    decoded = cv_bridge.CvBridge().imgmsg_to_cv2(
-        image(np.tile(row, (4, 3, 1)).reshape(4, 6, 2), encoding), "bgr8"
-    )
+    decoded = cv_bridge.CvBridge().imgmsg_to_cv2(image(np.tile(row, (4, 3, 1)).reshape(4, 6, 2), encoding), "bgr8")
     np.testing.assert_allclose(decoded, 128, atol=2)
 
 
@@ -163,14 +161,10 @@ def test_products_and_inverses_of_quaternions(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(
         tft.quaternion_multiply(a.as_quat(), tft.quaternion_inverse(a.as_quat())), [0, 0, 0, 1], atol=1e-12
     )
-    np.testing.assert_allclose(
-        abs(tft.quaternion_slerp(a.as_quat(), b.as_quat(), 0)), abs(a.as_quat()), atol=1e-12
-    )
+    np.testing.assert_allclose(abs(tft.quaternion_slerp(a.as_quat(), b.as_quat(), 0)), abs(a.as_quat()), atol=1e-12)
 
 
-def transform(
-    parent: str, child: str, move: tuple[float, float, float], yaw: float = 0.0
-) -> TransformStamped:
+def transform(parent: str, child: str, move: tuple[float, float, float], yaw: float = 0.0) -> TransformStamped:
     message = TransformStamped(child_frame_id=child)
     message.header.frame_id = parent
     position, rotation = message.transform.translation, message.transform.rotation

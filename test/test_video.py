@@ -36,9 +36,7 @@ def test_every_frame_comes_once_in_order(video: Path) -> None:
     frames = list(opened)
     assert [frame.index for frame in frames] == list(range(COUNT))
     assert [frame.stamp for frame in frames] == [round(number * 1e9 / FPS) for number in range(COUNT)]
-    np.testing.assert_allclose(
-        [frame.image.mean() for frame in frames], [brightness(n) for n in range(COUNT)], atol=3
-    )
+    np.testing.assert_allclose([frame.image.mean() for frame in frames], [brightness(n) for n in range(COUNT)], atol=3)
     assert not opened.warnings
     assert len(list(opened)) == COUNT, "it can be read again"
 

@@ -135,9 +135,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             if plain.startswith(old):
                 plain = new + plain.removeprefix(old)
         if (plain, name) not in _ALLOWED:
-            raise BodyFileError(
-                self.path, f"refused, its pickle asks for '{module}.{name}', which is no data"
-            )
+            raise BodyFileError(self.path, f"refused, its pickle asks for '{module}.{name}', which is no data")
         return _ALLOWED[plain, name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -208,18 +206,14 @@ def _checked(path: Path, content: dict[str, Any], name: str, raw: bytes) -> Body
     )
 
 
-def _shaped(
-    path: Path, key: str, content: dict[str, Any], shape: tuple[int | None, ...]
-) -> NDArray[np.float64]:
+def _shaped(path: Path, key: str, content: dict[str, Any], shape: tuple[int | None, ...]) -> NDArray[np.float64]:
     if key not in content:
         raise BodyFileError(path, f"'{key}' is missing, this is not an SMPL file")
     try:
         array = np.asarray(content[key], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BodyFileError(path, f"'{key}' is not an array of numbers") from error
-    fits = array.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
-    )
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits or (key == "shapedirs" and array.shape[-1] < NUM_BETAS):
         want = "x".join("10 or more" if size is None else str(size) for size in shape)
         raise BodyFileError(path, f"'{key}' has shape {'x'.join(map(str, array.shape))}, SMPL's is {want}")

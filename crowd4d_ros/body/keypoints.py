@@ -61,9 +61,7 @@ _SOURCES = (*JOINTS, *_VERTICES)
 _ROWS = tuple(_SOURCES.index(name) for name in KEYPOINTS)
 
 
-def keypoints(
-    model: BodyModel, betas: Tensor, body_pose: Tensor, global_orient: Tensor, transl: Tensor
-) -> Tensor:
+def keypoints(model: BodyModel, betas: Tensor, body_pose: Tensor, global_orient: Tensor, transl: Tensor) -> Tensor:
     """(…, 23, 3) metres, world, with the gradient; shapes and units as in ``BodyModel.pose``."""
     return posed_keypoints(model, model.pose(betas, body_pose, global_orient, transl))
 

@@ -216,9 +216,7 @@ def calibrate(
     """
     estimate_focal = intrinsics.source == "estimated"
     if not estimate_focal and not (intrinsics.K_rectified[0, 0] > 0 and intrinsics.K_rectified[1, 1] > 0):
-        raise CalibrationError(
-            "K_rectified has no focal length: give a calibrated CameraInfo, or none at all"
-        )
+        raise CalibrationError("K_rectified has no focal length: give a calibrated CameraInfo, or none at all")
     people = upright_people(observations, intrinsics, config)
     if estimate_focal:
         intrinsics = _centred(intrinsics, config)
@@ -644,14 +642,10 @@ class _Problem:
             share = 100 * result.camera_height_sigma / result.camera_height
             found.append(f"only {result.num_people} upright people: the scale is uncertain by {share:.0f} %")
         if result.gravity_sigma > config.poor_gravity:
-            found.append(
-                f"gravity is known to {result.gravity_sigma:.1f} deg only: few people, or all at one distance"
-            )
+            found.append(f"gravity is known to {result.gravity_sigma:.1f} deg only: few people, or all at one distance")
         if result.focal_estimated:
             focal = result.intrinsics.K_rectified[0, 0]
-            found.append(
-                f"no calibration: focal length {focal:.0f} ± {result.focal_sigma:.0f} px from people"
-            )
+            found.append(f"no calibration: focal length {focal:.0f} ± {result.focal_sigma:.0f} px from people")
         return tuple(found)
 
     def residual_statistics(self, state: State, held: _Round) -> dict[str, list[float]]:

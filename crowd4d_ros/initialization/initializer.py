@@ -232,7 +232,9 @@ class Initializer:
             self._settled -= forget
         return windows
 
-    def _heights(self, track_ids: IntArray, observations: Sequence[FrameObservations]) -> dict[int, tuple[float, float]]:
+    def _heights(
+        self, track_ids: IntArray, observations: Sequence[FrameObservations]
+    ) -> dict[int, tuple[float, float]]:
         """Track id → stature and its sigma, metres: the calibration's, or what this window shows of newcomers."""
         calibration = self.calibration
         assert calibration is not None

@@ -10,9 +10,7 @@ from crowd4d_ros.window import BoolArray, IntArray
 RunLengths = NDArray[np.uint32]
 
 
-def encode(
-    mask: BoolArray, corner: tuple[int, int] = (0, 0), shape: tuple[int, int] | None = None
-) -> RunLengths:
+def encode(mask: BoolArray, corner: tuple[int, int] = (0, 0), shape: tuple[int, int] | None = None) -> RunLengths:
     """Run lengths of an image: zeros, ones, zeros, … down the columns.
 
     mask: (h, w), all of the image, or the window of it whose left and top are ``corner``; shape: (H, W) of

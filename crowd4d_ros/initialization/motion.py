@@ -241,16 +241,12 @@ def _untangled(
     candidates *= _metric(candidates[0], seen, rest)[:, None, None, None]
     path = _placed(seen, candidates[0], rest, valid, size_sigma, config)
     velocity = np.gradient(path, seen.seconds, axis=1) if len(seen.seconds) > 1 else np.zeros_like(path)
-    exchanged = untangle(
-        candidates, seen.keypoints_confidence, seen.observed, velocity, seen.up, seen.seconds, config
-    )
+    exchanged = untangle(candidates, seen.keypoints_confidence, seen.observed, velocity, seen.up, seen.seconds, config)
     swap = exchanged[..., None]
     seen = replace(
         seen,
         keypoints_2d=np.where(swap[..., None], seen.keypoints_2d[:, :, MIRROR], seen.keypoints_2d),
-        keypoints_confidence=np.where(
-            swap, seen.keypoints_confidence[..., MIRROR], seen.keypoints_confidence
-        ),
+        keypoints_confidence=np.where(swap, seen.keypoints_confidence[..., MIRROR], seen.keypoints_confidence),
     )
     return seen, np.where(swap[..., None], candidates[1], candidates[0]), exchanged
 
@@ -333,9 +329,7 @@ def _lifted(
     return prior.decode(code), orient
 
 
-def _evidence(
-    seen: Tracked, landmarks: FloatArray, rest: _Rest, valid: BoolArray, config: MotionConfig
-) -> Evidence:
+def _evidence(seen: Tracked, landmarks: FloatArray, rest: _Rest, valid: BoolArray, config: MotionConfig) -> Evidence:
     def tensor(array: FloatArray | float) -> Tensor:
         return torch.as_tensor(np.asarray(array), dtype=torch.float32)
 
@@ -355,9 +349,7 @@ def _evidence(
     )
 
 
-def _cross_faded(
-    motion: BodyMotion, seen: Tracked, valid: BoolArray, previous: Mapping[int, TrackState]
-) -> BodyMotion:
+def _cross_faded(motion: BodyMotion, seen: Tracked, valid: BoolArray, previous: Mapping[int, TrackState]) -> BodyMotion:
     """The motion, starting as in the window before and becoming its own by the end of the shared frames."""
     pose, orient, transl = motion.body_pose.copy(), motion.global_orient.copy(), motion.transl.copy()
     for row, track_id in enumerate(seen.track_ids):

@@ -72,9 +72,7 @@ class PeopleScene:
         points, ahead = intersect_ground(below, intrinsics.K_rectified, calibration)
         return points[ahead]
 
-    def _visible_ground(
-        self, walked: FloatArray, intrinsics: Intrinsics, calibration: Calibration
-    ) -> FloatArray:
+    def _visible_ground(self, walked: FloatArray, intrinsics: Intrinsics, calibration: Calibration) -> FloatArray:
         """(P, 3) world: visible ground around ``walked``, on a grid that stays from window to window."""
         if len(walked) == 0:
             return np.zeros((0, 3))
@@ -84,8 +82,7 @@ class PeopleScene:
         while np.prod((high - low) / spacing + 1) > self.config.max_nodes:
             spacing *= 2
         axes = [
-            np.arange(np.ceil(a / spacing), np.floor(b / spacing) + 1) * spacing
-            for a, b in zip(low, high, strict=True)
+            np.arange(np.ceil(a / spacing), np.floor(b / spacing) + 1) * spacing for a, b in zip(low, high, strict=True)
         ]
         x, z = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
         R = camera_rotation(calibration.gravity)
@@ -103,9 +100,7 @@ class PeopleScene:
         return np.asarray(known * np.exp(-0.5 * (distance / self.config.reach) ** 2))
 
 
-def intersect_ground(
-    pixels: FloatArray, K: FloatArray, calibration: Calibration
-) -> tuple[FloatArray, BoolArray]:
+def intersect_ground(pixels: FloatArray, K: FloatArray, calibration: Calibration) -> tuple[FloatArray, BoolArray]:
     """(n, 3) metres, camera axes: where rays through rectified pixels (n, 2) meet the ground; (n,) if so.
 
     Points of rays that do not, above the horizon, are zero.

@@ -79,9 +79,7 @@ class _Tracks:
 
     def joined(self, other: _Tracks) -> _Tracks:
         names = [entry.name for entry in fields(self)]
-        columns: dict[str, Any] = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names
-        }
+        columns: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names}
         return _Tracks(**columns)
 
 
@@ -172,9 +170,7 @@ class KalmanTracker:
         """How fast each coordinate changes, relative to the centre."""
         return np.array([1.0, 1.0, self._config.height_rate])
 
-    def _step(
-        self, mean: FloatArray, covariance: FloatArray, dt: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def _step(self, mean: FloatArray, covariance: FloatArray, dt: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Constant velocity with white acceleration over dt: (m,) seconds."""
         F = np.zeros((len(dt), 1, 2, 2))
         F[:, 0, 0, 0] = F[:, 0, 1, 1] = 1.0

@@ -176,9 +176,7 @@ def _smoothness(seconds: FloatArray, valid: BoolArray, config: MotionConfig) -> 
     velocity = np.stack([-1 / step, 1 / step], -1)
     _accumulate(form, velocity, pairs * step, np.array(config.speed_density))
     middle = (step[:-1] + step[1:]) / 2
-    acceleration = np.stack(
-        [1 / (step[:-1] * middle), -2 / (step[:-1] * step[1:]), 1 / (step[1:] * middle)], -1
-    )
+    acceleration = np.stack([1 / (step[:-1] * middle), -2 / (step[:-1] * step[1:]), 1 / (step[1:] * middle)], -1)
     triples = pairs[:, :-1] & pairs[:, 1:]
     _accumulate(form, acceleration, triples * middle, np.array(config.acceleration_density))
     return form

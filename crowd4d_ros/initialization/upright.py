@@ -51,9 +51,7 @@ class UprightPeople:
             return self
         chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
         per_frame = {
-            entry.name: getattr(self, entry.name)[chosen]
-            for entry in fields(self)
-            if entry.name != "track_ids"
+            entry.name: getattr(self, entry.name)[chosen] for entry in fields(self) if entry.name != "track_ids"
         }
         return UprightPeople(self.track_ids, **per_frame)
 
@@ -255,9 +253,7 @@ def whitening(people: UprightPeople, stick: Stick, depth: FloatArray, config: Ca
     """Pixel noise, and the scatter of walking bodies seen at ``depth`` (n,) metres."""
     focals = np.array([stick.K[0, 0], stick.K[1, 1]])
     rays = (people.pixels - stick.K[:2, 2]) / focals
-    along = (stick.axis[:, None, :2] - rays * stick.axis[:, None, 2:]) / np.sqrt(
-        1.0 + (rays**2).sum(-1, keepdims=True)
-    )
+    along = (stick.axis[:, None, :2] - rays * stick.axis[:, None, 2:]) / np.sqrt(1.0 + (rays**2).sum(-1, keepdims=True))
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     along = np.where(length > 1e-6, along / np.maximum(length, 1e-6), np.array([0.0, -1.0]))
     foreshortened = np.minimum(length[..., 0] ** 2, 1.0)
@@ -266,9 +262,7 @@ def whitening(people: UprightPeople, stick: Stick, depth: FloatArray, config: Ca
     return Whitening(
         along=along,
         across=np.stack([-along[..., 1], along[..., 0]], -1),
-        sigma_along=np.sqrt(
-            config.pixel_sigma**2 + size * (sway * (1 - foreshortened) + rise * foreshortened)
-        ),
+        sigma_along=np.sqrt(config.pixel_sigma**2 + size * (sway * (1 - foreshortened) + rise * foreshortened)),
         sigma_across=np.sqrt(config.pixel_sigma**2 + size * sway),
         depth=depth,
     )

@@ -76,9 +76,7 @@ def anchor_proxies(
     probe_hit = np.where(probe_met[..., None], camera + probe_mu[..., None] * (probe - camera), point)
     reach = np.maximum(*(np.linalg.norm(point - s, axis=-1) for s in (hit, probe_hit)))
     reach = np.where(met | probe_met, np.minimum(reach, config.max_range), config.lone_range)
-    return Proxy(
-        anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, valid & trusted
-    )
+    return Proxy(anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, valid & trusted)
 
 
 def _meeting(

@@ -21,9 +21,7 @@ CROSSINGS_AT_ONCE = 2_000_000
 """Crossings of rays with grid lines held in memory at once: some 100 MB."""
 
 
-NOWHERE_TO_STAND = (
-    "the scene has no reliable point to stand on: check the scene model, or lower interaction.confidence"
-)
+NOWHERE_TO_STAND = "the scene has no reliable point to stand on: check the scene model, or lower interaction.confidence"
 
 
 class SurfaceError(ValueError):

@@ -76,9 +76,7 @@ class ImageBag:
                 except StopIteration:
                     return
                 except Exception as error:  # whatever a damaged file makes the storage libraries raise
-                    self._warn(
-                        f"{self.path} is damaged after image {index} ({error}): what came before is used"
-                    )
+                    self._warn(f"{self.path} is damaged after image {index} ({error}): what came before is used")
                     return
                 if index < self.start:
                     continue
@@ -115,13 +113,9 @@ def open_bag(
     """
     path = Path(path)
     if start < 0 or (frames is not None and frames <= 0) or (fps is not None and not fps > 0):
-        raise BagError(
-            f"--start must not be negative, --frames and --fps positive, not {start}, {frames} and {fps}"
-        )
+        raise BagError(f"--start must not be negative, --frames and --fps positive, not {start}, {frames} and {fps}")
     if not (path / "metadata.yaml").is_file():
-        raise BagError(
-            f"{path} is not a rosbag2 folder: it has no metadata.yaml (`ros2 bag reindex` makes one)"
-        )
+        raise BagError(f"{path} is not a rosbag2 folder: it has no metadata.yaml (`ros2 bag reindex` makes one)")
     with _opened(path) as reader:
         chosen = _image_topic(reader, path, topic)
         total = sum(connection.msgcount for connection in reader.connections if connection.topic == chosen)
@@ -227,20 +221,14 @@ class ResultBag:
         with self._writing():
             self._writer.open()
         self._connections = {
-            topic: self._writer.add_connection(
-                topic, name, typestore=self._store, offered_qos_profiles=[_qos(keeps)]
-            )
+            topic: self._writer.add_connection(topic, name, typestore=self._store, offered_qos_profiles=[_qos(keeps)])
             for topic, (name, keeps) in RESULT_TOPICS.items()
         }
 
     def add(self, motion: CrowdMotion) -> None:
         """The new frames of one window, and the terrain under them."""
         with torch.no_grad():
-            pelvis = (
-                self._body.pelvis(torch.as_tensor(motion.motion.betas).to(self._body.v_template))
-                .cpu()
-                .numpy()
-            )
+            pelvis = self._body.pelvis(torch.as_tensor(motion.motion.betas).to(self._body.v_template)).cpu().numpy()
         with self._writing():
             for state in messages.states(motion, pelvis, self._types, WORLD_FRAME, CAMERA_FRAME):
                 stamp = messages.stamp_of(state.header)
@@ -277,9 +265,7 @@ class ResultBag:
             "tf2_msgs/msg/TFMessage",
             transforms=[
                 self._transform(state.header, name, *pose)
-                for name, *pose in zip(
-                    names, Rotation.from_matrix(R).as_quat().tolist(), t.tolist(), strict=True
-                )
+                for name, *pose in zip(names, Rotation.from_matrix(R).as_quat().tolist(), t.tolist(), strict=True)
             ],
         )
 
@@ -294,9 +280,7 @@ class ResultBag:
                 types,
                 "geometry_msgs/msg/Transform",
                 translation=make(types, "geometry_msgs/msg/Vector3", **dict(zip("xyz", place, strict=True))),
-                rotation=make(
-                    types, "geometry_msgs/msg/Quaternion", **dict(zip("xyzw", quaternion, strict=True))
-                ),
+                rotation=make(types, "geometry_msgs/msg/Quaternion", **dict(zip("xyzw", quaternion, strict=True))),
             ),
         )
 

@@ -50,9 +50,7 @@ def read_camera_info(path: str | Path) -> Intrinsics:
     except yaml.YAMLError as error:
         raise CameraInfoError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise CameraInfoError(
-            f"{path} is not a camera info file: it needs image_width, image_height, camera_matrix"
-        )
+        raise CameraInfoError(f"{path} is not a camera info file: it needs image_width, image_height, camera_matrix")
     try:
         return intrinsics_from(
             _first(document, "image_width", "width"),
@@ -101,33 +99,23 @@ def intrinsics_from(
             "or give no calibration and the focal length is estimated"
         )
     if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0 or matrix[2, 2] != 1:
-        raise CameraInfoError(
-            f"K is not a camera matrix [fx 0 cx; 0 fy cy; 0 0 1]: {matrix.ravel().tolist()}"
-        )
+        raise CameraInfoError(f"K is not a camera matrix [fx 0 cx; 0 fy cy; 0 0 1]: {matrix.ravel().tolist()}")
     model = ALIASES.get(model, model)
     if not distortion.any():
         distortion = np.zeros(0)
         model = model if model in COEFFICIENTS else "plumb_bob"
     if model not in COEFFICIENTS:
-        raise CameraInfoError(
-            f"distortion model '{model}' is not supported; use one of {', '.join(COEFFICIENTS)}"
-        )
+        raise CameraInfoError(f"distortion model '{model}' is not supported; use one of {', '.join(COEFFICIENTS)}")
     if len(distortion) not in COEFFICIENTS[model] or not np.isfinite(distortion).all():
-        raise CameraInfoError(
-            f"{model} takes {COEFFICIENTS[model][1:]} coefficients, not {distortion.tolist()}"
-        )
-    rectified = (
-        matrix if projection is None or not _is_sensible(projection, matrix, width, height) else projection
-    )
+        raise CameraInfoError(f"{model} takes {COEFFICIENTS[model][1:]} coefficients, not {distortion.tolist()}")
+    rectified = matrix if projection is None or not _is_sensible(projection, matrix, width, height) else projection
     return Intrinsics(width, height, matrix, distortion, model, rectified[:, :3].copy())
 
 
 def _is_sensible(P: FloatArray, K: FloatArray, width: int, height: int) -> bool:
     focal, center = P[[0, 1], [0, 1]], P[:2, 2]
     agrees = (focal * FOCAL_AGREEMENT > K[[0, 1], [0, 1]]) & (focal < FOCAL_AGREEMENT * K[[0, 1], [0, 1]])
-    return bool(
-        np.isfinite(P).all() and agrees.all() and (center > 0).all() and (center < [width, height]).all()
-    )
+    return bool(np.isfinite(P).all() and agrees.all() and (center > 0).all() and (center < [width, height]).all())
 
 
 def default_intrinsics(width: int, height: int) -> Intrinsics:
@@ -204,7 +192,5 @@ def undistort(intrinsics: Intrinsics, pixels: FloatArray) -> FloatArray:
 def _border_radius(intrinsics: Intrinsics) -> float:
     width, height = intrinsics.width, intrinsics.height
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    middles = np.array(
-        [[width / 2, 0], [width / 2, height], [0, height / 2], [width, height / 2]], np.float64
-    )
+    middles = np.array([[width / 2, 0], [width / 2, height], [0, height / 2], [width, height / 2]], np.float64)
     return float(np.linalg.norm(undistort(intrinsics, np.concatenate([corners, middles])), axis=-1).max())

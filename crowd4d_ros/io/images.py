@@ -62,9 +62,7 @@ def decode_image(
     Raises ImageError for an unknown encoding or too few bytes.
     """
     if encoding not in ENCODINGS:
-        raise ImageError(
-            f"image encoding '{encoding}' is not supported; supported are {', '.join(ENCODINGS)}"
-        )
+        raise ImageError(f"image encoding '{encoding}' is not supported; supported are {', '.join(ENCODINGS)}")
     kind, channels, conversion = ENCODINGS[encoding]
     dtype = np.dtype((">" if is_bigendian else "<") + kind)
     row = width * channels * dtype.itemsize
@@ -89,9 +87,7 @@ def decode_compressed(format: str, data: bytes | ByteImage) -> ByteImage:
     Raises ImageError.
     """
     if "compressedDepth" in format:
-        raise ImageError(
-            "this topic carries depth images (compressedDepth): name a colour topic with --topic"
-        )
+        raise ImageError("this topic carries depth images (compressedDepth): name a colour topic with --topic")
     flat = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(flat, cv2.IMREAD_UNCHANGED) if len(flat) else None
     if image is None:

@@ -22,9 +22,7 @@ def prepare_folder(folder: Path, needed_bytes: int) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"0")
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
-        ) from error
+        raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from error
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise OutputError(
@@ -42,9 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise OutputError(
-                f"the disk is full, {path} was not written: free some space and run again"
-            ) from error
+            raise OutputError(f"the disk is full, {path} was not written: free some space and run again") from error
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -211,9 +211,7 @@ class ResultWriter:
                     continue
                 frame = self._frames[rows["position"][row]]
                 pixels = ",".join(f"{number:.2f}" for number in box)
-                metres = ",".join(
-                    f"{number:.4f}" for number in (*rows["joints"][row, 0], *rows["support_point"][row])
-                )
+                metres = ",".join(f"{number:.4f}" for number in (*rows["joints"][row, 0], *rows["support_point"][row]))
                 file.write(
                     f"{frame['frame']},{frame['stamp']},{rows['track_id'][row]},{pixels},{metres},"
                     f"{rows['confidence'][row]:.3f}\n"
@@ -241,16 +239,10 @@ class ResultWriter:
 
     def _write_crowd(self, rows: dict[str, NDArray[Any]]) -> None:
         track_ids, person = (
-            np.unique(rows["track_id"], return_inverse=True)
-            if rows
-            else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+            np.unique(rows["track_id"], return_inverse=True) if rows else (np.zeros(0, np.int64), np.zeros(0, np.int64))
         )
         order = np.argsort(person, kind="stable")
-        people = (
-            np.split(order, np.searchsorted(person[order], np.arange(1, len(track_ids))))
-            if len(track_ids)
-            else []
-        )
+        people = np.split(order, np.searchsorted(person[order], np.arange(1, len(track_ids)))) if len(track_ids) else []
         small = {
             "track_ids": track_ids.astype(np.int64),
             "stamps": np.array([frame["stamp"] for frame in self._frames], np.int64),
@@ -329,9 +321,7 @@ def read_results(folder: str | Path) -> Results:
     report = json.loads((folder / "report.json").read_text())
     with np.load(folder / "crowd.npz", allow_pickle=False) as file:
         crowd = dict(file)
-    return Results(
-        read_tracks(folder / "tracks.csv"), cameras, crowd, read_surface(folder / "surface.ply"), report
-    )
+    return Results(read_tracks(folder / "tracks.csv"), cameras, crowd, read_surface(folder / "surface.ply"), report)
 
 
 def read_tracks(path: str | Path) -> NDArray[np.void]:
@@ -347,9 +337,7 @@ def read_surface(path: str | Path) -> SurfaceMesh:
     with open(path, "rb") as file:
         mesh = trimesh.exchange.ply.load_ply(file)
     vertices = np.asarray(mesh.get("vertices", np.zeros((0, 3)))).reshape(-1, 3)
-    return SurfaceMesh(
-        vertices, np.asarray(mesh.get("faces", np.zeros((0, 3)))).reshape(-1, 3).astype(np.int32)
-    )
+    return SurfaceMesh(vertices, np.asarray(mesh.get("faces", np.zeros((0, 3)))).reshape(-1, 3).astype(np.int32))
 
 
 def posed_vertices(

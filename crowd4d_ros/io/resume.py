@@ -90,9 +90,7 @@ class WorkFolder:
 
     def world(self) -> World:
         """The world after the last finished window."""
-        return (
-            World.load(self.path / f"world-{self.num_windows - 1:06d}.npz") if self.num_windows else World()
-        )
+        return World.load(self.path / f"world-{self.num_windows - 1:06d}.npz") if self.num_windows else World()
 
     def finish_window(self, motion: CrowdMotion, world: World) -> None:
         """Record a finished window. The window's file comes last: where it exists, its world does."""

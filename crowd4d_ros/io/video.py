@@ -58,9 +58,7 @@ class Video:
                 index += 1
             promised = self.declared if self.stop is None else min(self.stop, self.declared)
             if index < promised:
-                self._warn(
-                    f"{self.path} ends after {index} of {self.declared} frames, it is cut off or damaged"
-                )
+                self._warn(f"{self.path} ends after {index} of {self.declared} frames, it is cut off or damaged")
         finally:
             capture.release()
 
@@ -70,9 +68,7 @@ class Video:
             log.warning(message)
 
 
-def open_video(
-    path: str | Path, start: int = 0, frames: int | None = None, fps: float | None = None
-) -> Video:
+def open_video(path: str | Path, start: int = 0, frames: int | None = None, fps: float | None = None) -> Video:
     """The video's frames from number ``start`` on, at most ``frames`` of them.
 
     fps: overrides the container's rate. Stamps are round(index · 1e9 / fps) ns; index counts from 0 in the
@@ -100,9 +96,7 @@ def open_video(
         raise VideoError(f"the frame rate must be positive, not {fps:g}: give another --fps")
     total = int(declared) if declared > 0 else 0
     if start < 0 or (frames is not None and frames <= 0):
-        raise VideoError(
-            f"--start must not be negative and --frames must be positive, not {start} and {frames}"
-        )
+        raise VideoError(f"--start must not be negative and --frames must be positive, not {start} and {frames}")
     if total and start >= total:
         raise VideoError(f"{path} has {total} frames, --start {start} is after its end")
     stop = None if frames is None else start + frames

@@ -54,9 +54,7 @@ SAY_AGAIN_S = 10.0
 class InitializerParameters:
     """How images are taken, and what is done without a calibration."""
 
-    reliable: bool = value(
-        False, "", "true: nothing is dropped, the source waits; false: live, the newest count"
-    )
+    reliable: bool = value(False, "", "true: nothing is dropped, the source waits; false: live, the newest count")
     transport: str = value("auto", "auto|raw|compressed", "auto: whichever topic the first image comes on")
     image_queue: int = value(
         60, "frames", "live: a window is fitted while 2 s of images at 30 Hz wait; then oldest drop"
@@ -134,11 +132,7 @@ class InitializerNode(CrowdNode):
 
     def _every_second(self) -> None:
         self.counters["queued"] = len(self._worker)
-        problem = (
-            self.counters.get("refused", 0)
-            or self.counters.get("failed", 0)
-            or self.counters.get("dropped", 0)
-        )
+        problem = self.counters.get("refused", 0) or self.counters.get("failed", 0) or self.counters.get("dropped", 0)
         self.diagnose("images are left out" if problem else "ok", warn=bool(problem))
         if self._end.announced and time.monotonic() - self._last_image > LATE_S:
             self._worker.put(None)

@@ -47,14 +47,10 @@ TF_DEPTH = 100
 class OptimizerParameters:
     """What is published beside the crowd."""
 
-    reliable: bool = value(
-        False, "", "true: every window is optimised; false: live, windows that come too fast drop"
-    )
+    reliable: bool = value(False, "", "true: every window is optimised; false: live, windows that come too fast drop")
     window_queue: int = value(2, "windows", "live: waiting at most; an older one would only be late")
     wait_for: int = value(0, "subscribers", "of the state, before the first is sent")
-    source: str = value(
-        "initializer", "node", "who sends the windows; the player, where it replays recorded ones"
-    )
+    source: str = value("initializer", "node", "who sends the windows; the player, where it replays recorded ones")
     camera_tf: str = value(
         "auto", "auto|always|never", "auto: world to camera, unless somebody else publishes the camera"
     )
@@ -161,9 +157,7 @@ class OptimizerNode(CrowdNode):
             return False
         others = self._parents.get(camera, set())
         if self.parameters.camera_tf == "auto" and others:
-            self.get_logger().info(
-                f"{camera} has the parent {', '.join(sorted(others))}: not published", once=True
-            )
+            self.get_logger().info(f"{camera} has the parent {', '.join(sorted(others))}: not published", once=True)
             return False
         self._camera_link = (world, camera)
         return True

@@ -53,26 +53,16 @@ class PlayerParameters:
     bag: str = value("", "path", "a rosbag2 folder, sqlite3 or mcap, with images")
     windows: str = value("", "path", "a rosbag2 folder with recorded CrowdWindows, to be optimised again")
     bag_topic: str = value("", "topic", "the bag's images to play; empty: the only image topic")
-    camera_info: str = value(
-        "", "path", "a camera_info YAML file; empty: the bag's own, or none is published"
-    )
+    camera_info: str = value("", "path", "a camera_info YAML file; empty: the bag's own, or none is published")
     fps: float = value(0.0, "frames/s", "overrides a container's wrong rate; 0: the video's own")
     start: int = value(0, "frames", "skip this many at the beginning")
     frames: int = value(0, "frames", "play this many; 0: to the end")
     rate: float = value(1.0, "factor", "of real time; 0: as fast as the graph takes them")
-    restamp: bool = value(
-        True, "", "true: the first image is stamped now; false: stamps stay as the input has them"
-    )
-    reliable: bool = value(
-        True, "", "true: wait for the initializer, nothing is dropped; false: like a live camera"
-    )
-    in_flight: int = value(
-        8, "frames", "reliable: sent ahead of the initializer; hides the transport, bounds memory"
-    )
+    restamp: bool = value(True, "", "true: the first image is stamped now; false: stamps stay as the input has them")
+    reliable: bool = value(True, "", "true: wait for the initializer, nothing is dropped; false: like a live camera")
+    in_flight: int = value(8, "frames", "reliable: sent ahead of the initializer; hides the transport, bounds memory")
     wait_for: int = value(1, "subscribers", "of the images, before the first is sent")
-    follow: str = value(
-        "initializer", "node", "reliable: whose progress is waited for; the optimizer, for windows"
-    )
+    follow: str = value("initializer", "node", "reliable: whose progress is waited for; the optimizer, for windows")
     frame_id: str = value("camera_optical_frame", "frame", "of images without one; REP-103's suffix")
 
 
@@ -142,10 +132,7 @@ class Player(CrowdNode):
             raise ConfigError(f"{self.parameters.windows} has {len(topics)} topics of CrowdWindows, not one")
         # their stamps are those of all that they hold
         self.parameters = replace(self.parameters, restamp=False)
-        return (
-            Item(stamp, data, self._windows)
-            for _, stamp, data in _recorded(self.parameters.windows, topics[0])
-        )
+        return (Item(stamp, data, self._windows) for _, stamp, data in _recorded(self.parameters.windows, topics[0]))
 
     def _play(self, items: Iterator[Item]) -> None:
         try:
@@ -164,9 +151,7 @@ class Player(CrowdNode):
                     return
                 first, began, now = item.stamp, time.monotonic(), self.get_clock().now().nanoseconds
                 offset = now - first if p.restamp else 0
-            if p.rate > 0 and self.stop.wait(
-                max(0.0, began + (item.stamp - first) / 1e9 / p.rate - time.monotonic())
-            ):
+            if p.rate > 0 and self.stop.wait(max(0.0, began + (item.stamp - first) / 1e9 / p.rate - time.monotonic())):
                 return
             stamp = item.stamp + offset
             if p.reliable and not self.wait_until(self._may_send, f"the {p.follow}", SLOW_S):

@@ -48,9 +48,7 @@ class VisualizerParameters:
 
     reliable: bool = value(False, "", "true: an overlay for every image; false: live")
     bodies: str = value("light", "light|full|none", "full: 1 MB a person and frame")
-    light_cell: float = value(
-        0.12, "metres", "light: one vertex per cube of this side: 300 triangles a person"
-    )
+    light_cell: float = value(0.12, "metres", "light: one vertex per cube of this side: 300 triangles a person")
     bridged_alpha: float = value(0.4, "[0, 1]", "a person who is not seen in this frame is paler")
     bone_width: float = value(0.04, "metres", "lines of the skeletons")
     trail_s: float = value(5.0, "s", "how far back the trails reach")
@@ -75,9 +73,7 @@ class Visualizer(CrowdNode):
         if p.bodies not in ("light", "full", "none"):
             raise ConfigError(f"'bodies' is 'light', 'full' or 'none', not '{p.bodies}'")
         self._body = BodyModel.load(config.body)
-        self._mesh = (
-            None if p.bodies == "none" else BodyMesh(self._body, p.light_cell if p.bodies == "light" else 0.0)
-        )
+        self._mesh = None if p.bodies == "none" else BodyMesh(self._body, p.light_cell if p.bodies == "light" else 0.0)
         self._painter = OverlayPainter(self._body, config.visualization)
         self._overlay_trail = round(config.visualization.trail * 1e9)
         self._bridge = CvBridge()
@@ -90,9 +86,7 @@ class Visualizer(CrowdNode):
         self._markers = self.create_publisher(MarkerArray, "crowd/markers", RESULT_DEPTH)
         self._surface = self.create_publisher(Marker, "crowd/surface_marker", LATCHED)
         self._overlay = self.create_publisher(Image, "crowd/overlay", stream_qos(True, p.image_buffer))
-        self._worker: Worker[CrowdState | None] = Worker(
-            self, self._handle, RESULT_DEPTH, drop=not p.reliable
-        )
+        self._worker: Worker[CrowdState | None] = Worker(self, self._handle, RESULT_DEPTH, drop=not p.reliable)
         self._end = EndOfStream(self, "optimizer", lambda: self._worker.put(None))
         qos = stream_qos(p.reliable, 60)
         self._sources: dict[type[Any], Subscription] = {}
@@ -201,8 +195,7 @@ class Visualizer(CrowdNode):
             text.color = _color(r, g, b, 1.0)
             texts.append(text)
         gone = [
-            _marker(state.header, "ids", Marker.TEXT_VIEW_FACING, number=old)
-            for old in self._named - set(ids.tolist())
+            _marker(state.header, "ids", Marker.TEXT_VIEW_FACING, number=old) for old in self._named - set(ids.tolist())
         ]
         for marker in gone:
             marker.action = Marker.DELETE
@@ -232,9 +225,7 @@ def _color(r: float, g: float, b: float, a: float) -> ColorRGBA:
     return ColorRGBA(r=float(r), g=float(g), b=float(b), a=float(a))
 
 
-def _marker(
-    header: Header, ns: str, kind: int, width: float = 1.0, number: int = 0, text: str = ""
-) -> Marker:
+def _marker(header: Header, ns: str, kind: int, width: float = 1.0, number: int = 0, text: str = "") -> Marker:
     marker = Marker(header=header, ns=ns, id=number, type=kind, text=text, color=_color(1, 1, 1, 1))
     marker.scale = Vector3(x=width, y=width if width == 1.0 else 0.0, z=width if width == 1.0 else 0.0)
     return marker

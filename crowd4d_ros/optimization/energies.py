@@ -67,9 +67,7 @@ class Neighbours:
     weight: FloatArray
 
 
-def neighbours(
-    point: FloatArray, valid: BoolArray, stride: int, count: int, radius: float, width: float
-) -> Neighbours:
+def neighbours(point: FloatArray, valid: BoolArray, stride: int, count: int, radius: float, width: float) -> Neighbours:
     """The dynamic interaction graph on the HSIP points (N, T, 3).
 
     An edge (n, m) at frame t ≥ stride joins n with one of its ``count`` nearest within ``radius`` metres at

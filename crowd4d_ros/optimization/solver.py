@@ -65,8 +65,7 @@ def optimize(
     """
     if config.reprojection_reference not in ("initial", "detected"):
         raise ConfigError(
-            "optimization.reprojection_reference is 'initial' or 'detected', "
-            f"not '{config.reprojection_reference}'"
+            f"optimization.reprojection_reference is 'initial' or 'detected', not '{config.reprojection_reference}'"
         )
     problem = _Problem(window, proxy, body, prior, config, scale_is_stable, previous)
     if window.valid.any():
@@ -102,9 +101,7 @@ class _Problem:
         self.R, self.t = self._tensor(window.cameras.R), self._tensor(window.cameras.t)
         area = np.where(window.valid, window.boxes[..., 2] * window.boxes[..., 3], 0.0)
         self.size = self._tensor(np.maximum(np.sqrt(np.maximum(area, 0.0)), config.min_size))
-        self.reference, self.point, self.reach = (
-            self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range)
-        )
+        self.reference, self.point, self.reach = (self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range))
         self.graph = energies.neighbours(
             proxy.point,
             window.valid & proxy.valid,
@@ -127,9 +124,7 @@ class _Problem:
         self.probe_pixels = probe[..., 0, :]
         shift = self.seam.shift(self.reference)
         self.reference = self.reference + shift
-        self.point = self.point + shift * shift.new_tensor(
-            [1.0, 0.0, 1.0]
-        )  # along the ground: its height is known
+        self.point = self.point + shift * shift.new_tensor([1.0, 0.0, 1.0])  # along the ground: its height is known
         self.support = torch.zeros(1, dtype=torch.int64, device=self.valid.device)
 
         self.variables = {
@@ -284,13 +279,10 @@ def _filled(window: CrowdWindow) -> tuple[FloatArray, FloatArray, FloatArray, Fl
     motion, source = window.motion, nearest_valid(window.valid)
     betas = np.where(window.valid.any(-1, keepdims=True), motion.betas, 0.0)
     if not window.valid.any():
-        pose, orient, transl = (
-            np.zeros_like(a) for a in (motion.body_pose, motion.global_orient, motion.transl)
-        )
+        pose, orient, transl = (np.zeros_like(a) for a in (motion.body_pose, motion.global_orient, motion.transl))
     else:
         pose, orient, transl = (
-            a.reshape(-1, *a.shape[2:])[source]
-            for a in (motion.body_pose, motion.global_orient, motion.transl)
+            a.reshape(-1, *a.shape[2:])[source] for a in (motion.body_pose, motion.global_orient, motion.transl)
         )
     return betas, pose, orient, transl
 

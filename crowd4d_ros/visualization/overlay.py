@@ -56,9 +56,7 @@ class OverlayPainter:
         drawn = self._draw_bodies(drawn, motion, people, t, colors)
         return self._draw_labels(drawn, motion, people, t, colors) if self.config.text_height else drawn
 
-    def _draw_bodies(
-        self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray
-    ) -> Image:
+    def _draw_bodies(self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray) -> Image:
         R, translation = motion.cameras.R[t], motion.cameras.t[t]
         distance = motion.joints[people, t, 0] @ R[2] + translation[2]
         focal = motion.intrinsics.K[0, 0]
@@ -71,13 +69,11 @@ class OverlayPainter:
             vertices = posed_vertices(self.body, motion, people[chosen], t, level.index) @ R.T + translation
             triangles = vertices[:, level.faces]
             brightness = shade(triangles)[..., None]
-            opacity = np.where(
-                motion.observed[people[chosen], t], self.config.opacity, self.config.bridged_opacity
-            )[:, None, None]
+            opacity = np.where(motion.observed[people[chosen], t], self.config.opacity, self.config.bridged_opacity)[
+                :, None, None
+            ]
             lit = colors[chosen][:, None] * brightness
-            paints.append(
-                np.concatenate([lit, np.broadcast_to(opacity, brightness.shape)], axis=-1).reshape(-1, 4)
-            )
+            paints.append(np.concatenate([lit, np.broadcast_to(opacity, brightness.shape)], axis=-1).reshape(-1, 4))
             corners.append(project(motion.intrinsics, vertices)[:, level.faces].reshape(-1, 3, 2))
             depths.append(triangles[..., 2].mean(axis=-1).ravel())
         return paint(
@@ -94,13 +90,9 @@ class OverlayPainter:
         fine_enough[:, -1] = True
         return np.asarray(np.argmax(fine_enough, axis=-1))
 
-    def _draw_ground(
-        self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray
-    ) -> Image:
+    def _draw_ground(self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray) -> Image:
         angle = np.linspace(0, 2 * np.pi, RING_POINTS, endpoint=False)
-        circle = self.config.foot_radius * np.stack(
-            [np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1
-        )
+        circle = self.config.foot_radius * np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1)
         rings = self._project(motion, motion.support_point[people, t][:, None] + circle, t)
         recent = motion.stamps[: t + 1] >= motion.stamps[t] - self.config.trail * 1e9
         first = int(np.argmax(recent))
@@ -111,9 +103,7 @@ class OverlayPainter:
             _draw_line(image, trail, color, closed=False)
         return image
 
-    def _draw_labels(
-        self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray
-    ) -> Image:
+    def _draw_labels(self, image: Image, motion: CrowdMotion, people: IntArray, t: int, colors: FloatArray) -> Image:
         places = self._project(motion, motion.joints[people, t, HEAD_JOINT] + [0, ABOVE_HEAD, 0], t)
         scale = self.config.text_height * image.shape[0] / FONT_HEIGHT
         for place, track_id, color in zip(places, motion.track_ids[people], colors, strict=True):
@@ -132,9 +122,7 @@ class OverlayPainter:
         return project(motion.intrinsics, points @ motion.cameras.R[t].T + motion.cameras.t[t])
 
 
-def draw_overlay(
-    image: Image, motion: CrowdMotion, t: int, body: BodyModel, config: VisualizationConfig
-) -> Image:
+def draw_overlay(image: Image, motion: CrowdMotion, t: int, body: BodyModel, config: VisualizationConfig) -> Image:
     """One picture; who draws many keeps an ``OverlayPainter``."""
     return OverlayPainter(body, config).draw(image, motion, t)
 
@@ -162,9 +150,7 @@ def write_overlay(
                     size = image.shape[1], image.shape[0]
                     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
                     if not writer.isOpened():
-                        raise OutputError(
-                            f"cannot write {folder / 'overlay.mp4'}: OpenCV has no MPEG-4 encoder here"
-                        )
+                        raise OutputError(f"cannot write {folder / 'overlay.mp4'}: OpenCV has no MPEG-4 encoder here")
                 if image.shape[1::-1] != size:
                     image = np.asarray(cv2.resize(image, size), np.uint8)
                 writer.write(image)

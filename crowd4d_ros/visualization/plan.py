@@ -53,10 +53,7 @@ def plan_figure(
     axes = figure.add_subplot()
     _draw_ground(figure, axes, surface)
     _draw_camera(axes, cameras, float(np.linalg.norm(span)) * 2)
-    rows = [
-        _draw_path(axes, tracks[tracks["track_id"] == track_id], config)
-        for track_id in _longest_first(tracks)
-    ]
+    rows = [_draw_path(axes, tracks[tracks["track_id"] == track_id], config) for track_id in _longest_first(tracks)]
     _draw_scale_bar(axes, low, high)
     axes.set_xlim(high[1], low[1])
     axes.set_ylim(low[0], high[0])
@@ -77,9 +74,7 @@ def plan_figure(
     )
     if rows:
         title = (
-            "id    path   mean speed"
-            if len(rows) <= LEGEND_ROWS
-            else f"id, path, mean speed (longest {LEGEND_ROWS})"
+            "id    path   mean speed" if len(rows) <= LEGEND_ROWS else f"id, path, mean speed (longest {LEGEND_ROWS})"
         )
         axes.legend(
             handles=rows[:LEGEND_ROWS],
@@ -91,15 +86,11 @@ def plan_figure(
             prop={"family": "monospace", "size": 7},
         )
     else:
-        axes.text(
-            0.5, 0.5, "nobody was found", transform=axes.transAxes, ha="center", fontsize=14, color="0.4"
-        )
+        axes.text(0.5, 0.5, "nobody was found", transform=axes.transAxes, ha="center", fontsize=14, color="0.4")
     return figure
 
 
-def _extent(
-    tracks: NDArray[np.void], cameras: dict[str, Any], margin: float
-) -> tuple[FloatArray, FloatArray]:
+def _extent(tracks: NDArray[np.void], cameras: dict[str, Any], margin: float) -> tuple[FloatArray, FloatArray]:
     points: list[FloatArray] = [np.zeros((1, 2))]
     if len(tracks):
         points.append(np.stack([tracks["foot_x"], tracks["foot_y"]], axis=-1))
@@ -153,9 +144,7 @@ def _draw_camera(axes: Axes, cameras: dict[str, Any], reach: float) -> None:
     axes.plot(*wedge[[1, 0, 2]].T, color="tab:blue", linewidth=0.8, alpha=0.6, zorder=1.5)
     axes.plot(centers[:, 1], centers[:, 0], color="tab:blue", linewidth=1, zorder=4)
     axes.plot(*start[::-1], marker="^", markersize=10, color="tab:blue", markeredgecolor="white", zorder=5)
-    axes.annotate(
-        "camera", (start[1], start[0]), (8, -3), textcoords="offset points", fontsize=8, color="tab:blue"
-    )
+    axes.annotate("camera", (start[1], start[0]), (8, -3), textcoords="offset points", fontsize=8, color="tab:blue")
 
 
 def _longest_first(tracks: NDArray[np.void]) -> list[int]:
@@ -176,9 +165,7 @@ def _draw_path(axes: Axes, rows: NDArray[np.void], config: VisualizationConfig) 
     speed = length / walked if walked > 0 else 0.0
     label = f"{track_id:3d} {length:6.1f} m {speed:5.2f} m/s"
     (handle,) = axes.plot(*line.T, color=color, linewidth=1.6, solid_capstyle="round", zorder=3, label=label)
-    beats = np.flatnonzero(
-        np.diff(np.floor((seconds - seconds[0]) / config.plan_mark_interval + 1e-6), prepend=-1)
-    )
+    beats = np.flatnonzero(np.diff(np.floor((seconds - seconds[0]) / config.plan_mark_interval + 1e-6), prepend=-1))
     axes.plot(*ground[beats].T, ".", color=color, markersize=4, zorder=3)
     axes.plot(*ground[0], "o", markersize=6, markerfacecolor="white", markeredgecolor=color, zorder=3.5)
     arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.7", "color": color, "shrinkA": 0, "shrinkB": 0}
@@ -208,6 +195,4 @@ def _draw_scale_bar(axes: Axes, low: FloatArray, high: FloatArray) -> None:
     length = max((step for step in (0.5, 1, 2, 5, 10, 20, 50, 100) if step <= span / 4), default=0.5)
     x, y = low[0] + 0.03 * (high[0] - low[0]), high[1] - 0.04 * span
     axes.plot([y, y - length], [x, x], color="black", linewidth=3, solid_capstyle="butt", zorder=7)
-    axes.annotate(
-        f"{length:g} m", (y - length / 2, x), (0, 4), textcoords="offset points", ha="center", fontsize=8
-    )
+    axes.annotate(f"{length:g} m", (y - length / 2, x), (0, 4), textcoords="offset points", ha="center", fontsize=8)

@@ -41,9 +41,7 @@ def decimate(vertices: FloatArray, faces: IntArray, cell: float) -> tuple[IntArr
 
 def shade(triangles: FloatArray) -> FloatArray:
     """(…,) brightness in [0, 1] of triangles (…, 3, 3), camera axes, counter-clockwise from outside."""
-    normal = np.cross(
-        triangles[..., 1, :] - triangles[..., 0, :], triangles[..., 2, :] - triangles[..., 0, :]
-    )
+    normal = np.cross(triangles[..., 1, :] - triangles[..., 0, :], triangles[..., 2, :] - triangles[..., 0, :])
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
     return np.asarray(AMBIENT + (1 - AMBIENT) * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1))
 
@@ -79,7 +77,5 @@ def paint(
         cv2.fillConvexPoly(layer, triangle, color, cv2.LINE_8, SUBPIXEL_BITS)
     layer = cv2.resize(layer, (right - left, bottom - top), interpolation=cv2.INTER_AREA).astype(np.float32)
     below = painted[top:bottom, left:right]
-    painted[top:bottom, left:right] = np.rint(below * (1 - layer[..., 3:] / 255) + layer[..., :3]).clip(
-        0, 255
-    )
+    painted[top:bottom, left:right] = np.rint(below * (1 - layer[..., 3:] / 255) + layer[..., :3]).clip(0, 255)
     return painted

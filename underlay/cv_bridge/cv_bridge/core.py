@@ -91,21 +91,15 @@ class CvBridge:
                 f"step is {img_msg.step} and data holds {len(img_msg.data)} bytes"
             )
         rows = np.frombuffer(img_msg.data, np.uint8, step * img_msg.height).reshape(img_msg.height, step)
-        pixels = np.ascontiguousarray(rows[:, :row]).view(
-            kind.newbyteorder(">" if img_msg.is_bigendian else "<")
-        )
+        pixels = np.ascontiguousarray(rows[:, :row]).view(kind.newbyteorder(">" if img_msg.is_bigendian else "<"))
         image = pixels.astype(kind, copy=False).reshape(img_msg.height, img_msg.width, channels)
         image = image[:, :, 0] if channels == 1 else image
         return _convert(image, img_msg.encoding, desired_encoding)
 
     def compressed_imgmsg_to_cv2(self, cmprs_img_msg, desired_encoding="passthrough"):
-        image = cv2.imdecode(
-            np.frombuffer(cmprs_img_msg.data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-        )
+        image = cv2.imdecode(np.frombuffer(cmprs_img_msg.data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:
-            raise CvBridgeError(
-                f"{len(cmprs_img_msg.data)} bytes of '{cmprs_img_msg.format}' are not an image"
-            )
+            raise CvBridgeError(f"{len(cmprs_img_msg.data)} bytes of '{cmprs_img_msg.format}' are not an image")
         decoded = ("mono" if image.ndim == 2 else "bgr") + str(image.dtype.itemsize * 8)
         return _convert(image, decoded, desired_encoding)
 

@@ -10,9 +10,7 @@ from launch.launch_description_sources import LaunchDescriptionSource
 class DeclareLaunchArgument(Action):
     """An argument of the launch file: name:=value on the command line."""
 
-    def __init__(
-        self, name, *, default_value=None, description="no description given", choices=None, **kwargs
-    ):
+    def __init__(self, name, *, default_value=None, description="no description given", choices=None, **kwargs):
         super().__init__(**kwargs)
         self.name, self.default_value, self.description, self.choices = (
             name,
@@ -94,9 +92,7 @@ class GroupAction(Action):
         self.launch_configurations = launch_configurations or {}
 
     def execute(self, context):
-        restore = _Restore(
-            dict(context.launch_configurations), dict(context.environment), dict(context.locals)
-        )
+        restore = _Restore(dict(context.launch_configurations), dict(context.environment), dict(context.locals))
         if self.scoped and not self.forwarding:
             context.launch_configurations = {}
         for name, value in self.launch_configurations.items():
@@ -110,9 +106,7 @@ class IncludeLaunchDescription(Action):
     def __init__(self, launch_description_source, *, launch_arguments=(), **kwargs):
         super().__init__(**kwargs)
         source = launch_description_source
-        self.source = (
-            source if isinstance(source, LaunchDescriptionSource) else LaunchDescriptionSource(source)
-        )
+        self.source = source if isinstance(source, LaunchDescriptionSource) else LaunchDescriptionSource(source)
         self.launch_arguments = launch_arguments
 
     def execute(self, context):
@@ -149,9 +143,7 @@ class EmitEvent(Action):
 
     def execute(self, context):
         if not isinstance(self.event, ShutdownEvent):
-            raise LaunchError(
-                f"this stand-in for launch emits Shutdown only, not {type(self.event).__name__}"
-            )
+            raise LaunchError(f"this stand-in for launch emits Shutdown only, not {type(self.event).__name__}")
         context.service.shutdown(self.event.reason)
 
 
@@ -191,9 +183,7 @@ class ExecuteProcess(Action):
         label = text(context, self.name) if self.name else os.path.basename(command[0])
         command = ["sh", "-c", " ".join(command)] if self.shell else command
         base = context.environment if self.env is None else self.env
-        environment = {
-            text(context, k): text(context, v) for k, v in {**base, **(self.additional_env or {})}.items()
-        }
+        environment = {text(context, k): text(context, v) for k, v in {**base, **(self.additional_env or {})}.items()}
         patience = [float(text(context, str(t) if isinstance(t, (int, float)) else t))
                     for t in (self.sigterm_timeout, self.sigkill_timeout)]  # fmt: skip
         context.service.start(

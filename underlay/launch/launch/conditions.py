@@ -20,6 +20,4 @@ class LaunchConfigurationEquals:
         self.name, self.expected_value = launch_configuration_name, expected_value
 
     def evaluate(self, context):
-        return context.launch_configurations.get(text(context, self.name)) == text(
-            context, self.expected_value
-        )
+        return context.launch_configurations.get(text(context, self.name)) == text(context, self.expected_value)

@@ -16,9 +16,7 @@ from launch.core import LaunchContext, LaunchError, visit_all
 from launch.event_handlers import answers
 from launch.events import ProcessExited
 
-LAST_WORDS = (
-    1.0  # seconds to read what a process has said before it ended; its own children may hold the pipe open
-)
+LAST_WORDS = 1.0  # seconds to read what a process has said before it ended; its own children may hold the pipe open
 POLL = 0.1  # seconds between looks at timers and signals
 
 
@@ -79,9 +77,7 @@ class LaunchService:
             os.makedirs(folder, exist_ok=True)
             kept = open(os.path.join(folder, f"{process.label}-{process.popen.pid}.log"), "w")  # noqa: SIM115
         streams = ((process.popen.stdout, output != "log"), (process.popen.stderr, True))
-        readers = [
-            threading.Thread(target=self._read, args=(process, *s, kept), daemon=True) for s in streams
-        ]
+        readers = [threading.Thread(target=self._read, args=(process, *s, kept), daemon=True) for s in streams]
         for reader in readers:
             reader.start()
         process.popen.wait()
@@ -111,9 +107,7 @@ class LaunchService:
     # --- the run ---
     def run(self):
         """Until every process has ended and no timer is left. SIGINT and SIGTERM end the processes."""
-        before = {
-            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._visit(self.entities)
             while self._running() or self._timers:

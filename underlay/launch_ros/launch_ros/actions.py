@@ -66,9 +66,7 @@ class Node(ExecuteProcess):
             package = text(context, self.package)
             program = os.path.join(FindPackagePrefix(package).perform(context), "lib", package, program)
             if not os.access(program, os.X_OK):
-                raise LaunchError(
-                    f"package '{package}' has no executable {os.path.basename(program)} ({program})"
-                )
+                raise LaunchError(f"package '{package}' has no executable {os.path.basename(program)} ({program})")
         ros = [text(context, word) for word in self.ros_arguments]
         if self.node_name:
             ros += ["-r", f"__node:={text(context, self.node_name)}"]

@@ -21,9 +21,7 @@ def main(argv=None):
         )
         return 2
     parser = argparse.ArgumentParser("ros2 launch", description="Run a launch file.")
-    parser.add_argument(
-        "-s", "--show-args", "--show-arguments", action="store_true", help="show its arguments and end"
-    )
+    parser.add_argument("-s", "--show-args", "--show-arguments", action="store_true", help="show its arguments and end")
     parser.add_argument("-n", "--noninteractive", action="store_true", help="as always, here")
     parser.add_argument("package_or_path", help="package of the launch file, or the path of one")
     parser.add_argument("rest", nargs="*", help="launch file of the package, and name:=value")
@@ -52,9 +50,7 @@ def _file_and_arguments(target, rest):
     if os.path.isfile(target):
         path = target
     elif not words or ":=" in words[0]:
-        raise LaunchError(
-            f"there is no file '{target}'; a package's launch file is `ros2 launch PACKAGE FILE`"
-        )
+        raise LaunchError(f"there is no file '{target}'; a package's launch file is `ros2 launch PACKAGE FILE`")
     else:
         path = _in_package(target, words.pop(0))
     malformed = [word for word in words if ":=" not in word[1:]]
@@ -68,13 +64,9 @@ def _in_package(package, file):
         share = get_package_share_directory(package)
     except PackageNotFoundError as error:
         raise LaunchError(f"there is no package '{package}': is its workspace sourced?") from error
-    found = [
-        os.path.join(folder, file) for folder, _, files in os.walk(share, followlinks=True) if file in files
-    ]
+    found = [os.path.join(folder, file) for folder, _, files in os.walk(share, followlinks=True) if file in files]
     if len(found) != 1:
-        raise LaunchError(
-            f"package '{package}' has {len(found) or 'no'} launch file{'s' * bool(found)} '{file}'"
-        )
+        raise LaunchError(f"package '{package}' has {len(found) or 'no'} launch file{'s' * bool(found)} '{file}'")
     return found[0]
 
 

@@ -49,8 +49,7 @@ def read_points_numpy(cloud, field_names=None, skip_nans=False, uvs=None, reshap
     types = {points.dtype[name].base for name in points.dtype.names}
     assert len(types) == 1, "the fields have different types: name those to read in field_names"
     columns = [
-        points[name] if points[name].ndim > points.ndim else points[name][..., None]
-        for name in points.dtype.names
+        points[name] if points[name].ndim > points.ndim else points[name][..., None] for name in points.dtype.names
     ]
     return np.concatenate(columns, axis=-1)
 
@@ -60,9 +59,7 @@ def create_cloud(header, fields, points, step=None, point_cloud_msg_type=PointCl
     points = np.asarray(points)
     if points.dtype.names is None:
         # One number per field, in the order of the fields; fields of several numbers need a structured array.
-        assert points.shape[-1] == len(fields), (
-            f"points have {points.shape[-1]} values, fields are {len(fields)}"
-        )
+        assert points.shape[-1] == len(fields), f"points have {points.shape[-1]} values, fields are {len(fields)}"
         numbers, points = points, np.zeros(points.shape[:-1], dtype_from_fields(fields, step))
         for column, entry in enumerate(fields):
             points[entry.name] = numbers[..., column]
@@ -77,7 +74,5 @@ def create_cloud(header, fields, points, step=None, point_cloud_msg_type=PointCl
 
 def create_cloud_xyz32(header, points):
     """A cloud of float32 x, y, z from (P, 3)."""
-    fields = [
-        PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate("xyz")
-    ]
+    fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate("xyz")]
     return create_cloud(header, fields, np.asarray(points, np.float32).reshape(-1, 3))

@@ -101,17 +101,13 @@ def inverse_matrix(matrix):
 
 def _static_xyz(axes):
     if axes != "sxyz":
-        raise NotImplementedError(
-            f"Euler axes '{axes}': this stand-in for tf_transformations has 'sxyz' only"
-        )
+        raise NotImplementedError(f"Euler axes '{axes}': this stand-in for tf_transformations has 'sxyz' only")
 
 
 def quaternion_from_euler(ai, aj, ak, axes="sxyz"):
     """Roll ai, pitch aj, yaw ak about the fixed axes x, y, z, in this order."""
     _static_xyz(axes)
-    roll, pitch, yaw = (
-        quaternion_about_axis(a, axis) for a, axis in zip((ai, aj, ak), np.eye(3), strict=True)
-    )
+    roll, pitch, yaw = (quaternion_about_axis(a, axis) for a, axis in zip((ai, aj, ak), np.eye(3), strict=True))
     return quaternion_multiply(yaw, quaternion_multiply(pitch, roll))
 
 
