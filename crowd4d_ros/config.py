@@ -130,7 +130,7 @@ class CalibrationConfig:
     lean_sigma: float = value(1.0, "deg", "all bodies may seem to lean alike: gait, bags, the network")
     person_lean_sigma: float = value(1.5, "deg", "how each body leans besides: bags, habits, talking")
     posture_sigma: float = value(8.0, "deg", "mean direction of 3D landmarks, biased in depth")
-    focal: float = value(1.0, "image width", "no calibration: 53 deg across, as phones and surveillance")
+    focal: float = value(1.0, "longer side", "no calibration: 53 deg along it, as phones and surveillance")
     focal_sigma: float = value(0.35, "log", "no calibration: 39 to 71 deg across is one sigma")
     rounds: int = value(12, "iterations", "Gauss-Newton with reweighting settles in six to ten")
     attempts: int = value(6, "steps", "per round, damping ten times the last's: from none to plenty")
@@ -212,6 +212,11 @@ class WindowConfig:
     length: int = value(48, "frames", "6.9 s at 7 frames/s: several steps of a walk, bounded memory")
     overlap: int = value(16, "frames", "shared with the window before: its answer, then frames it could not settle")
     pending: int = value(8, "frames", "last of a window, answered by the next: a second of future steadies them")
+    min_confidence: float = value(
+        0.6, "[0, 1]", "keypoints of a track's best frames, or it is left out: signs on vtest reach .49, people .72"
+    )
+    best_share: float = value(0.1, "of a track's frames", "who is seen well in a tenth of them is a person")
+    best_frames: int = value(3, "frames", "at least, since a sign has its single lucky frame")
 
 
 @dataclass(frozen=True)

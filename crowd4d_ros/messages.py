@@ -85,6 +85,12 @@ def stamp_of(header: Any) -> int:
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
+def settled_stamp(part: CrowdWindow | CrowdMotion) -> int:
+    """Nanoseconds: the last frame that this window settles, so that each window has a later one."""
+    new = np.flatnonzero(part.is_new)
+    return int(part.stamps[new[-1] if len(new) else 0])
+
+
 def definitions() -> dict[str, str]:
     """This package's messages, name → definition, from the source tree or where the package is installed."""
     for parent in Path(__file__).resolve().parents:
@@ -255,7 +261,7 @@ class WindowEncoder:
         message = make(
             self._types,
             "crowd4d_ros/msg/CrowdWindow",
-            header=make_header(self._types, window.stamps[-1], self._world_frame),
+            header=make_header(self._types, settled_stamp(window), self._world_frame),
             window_id=int(window.window_id),
             segment_id=int(window.segment_id),
             models=_model_lines(window.models),
@@ -573,7 +579,7 @@ def make_surface(types: Types, motion: CrowdMotion, world_frame: str) -> Any:
     return make(
         types,
         "crowd4d_ros/msg/SurfaceMesh",
-        header=make_header(types, motion.stamps[-1], world_frame),
+        header=make_header(types, settled_stamp(motion), world_frame),
         window_id=int(motion.window_id),
         segment_id=int(motion.segment_id),
         vertices=_flat(axes.to_z_up(motion.surface.vertices)),

@@ -81,6 +81,20 @@ class FrameObservations:
     landmarks_3d: FloatArray
     masks: tuple[IntArray, ...]
 
+    def take(self, rows: IntArray) -> FrameObservations:
+        """The people in ``rows`` (m,), indices in that order."""
+        return FrameObservations(
+            self.stamp,
+            self.index,
+            track_ids=self.track_ids[rows],
+            boxes=self.boxes[rows],
+            box_confidence=self.box_confidence[rows],
+            keypoints_2d=self.keypoints_2d[rows],
+            keypoints_confidence=self.keypoints_confidence[rows],
+            landmarks_3d=self.landmarks_3d[rows],
+            masks=tuple(self.masks[row] for row in rows),
+        )
+
 
 @dataclass(frozen=True)
 class Cameras:

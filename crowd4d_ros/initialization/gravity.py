@@ -266,7 +266,7 @@ def statures(
 
 
 def _centred(intrinsics: Intrinsics, config: CalibrationConfig) -> Intrinsics:
-    focal = config.focal * intrinsics.width
+    focal = config.focal * max(intrinsics.width, intrinsics.height)
     K = np.array([[focal, 0.0, intrinsics.width / 2], [0.0, focal, intrinsics.height / 2], [0.0, 0.0, 1.0]])
     return replace(intrinsics, K=K, K_rectified=K)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crowd4d_ros.body.keypoints import MIRROR
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError
 from crowd4d_ros.device import limit_threads
@@ -22,6 +23,7 @@ from crowd4d_ros.initialization.motion import Tracked, TrackState, fit_motion
 from crowd4d_ros.initialization.perception import Perception
 from crowd4d_ros.initialization.rectification import rectify
 from crowd4d_ros.initialization.scene import PeopleScene, SceneModel
+from crowd4d_ros.initialization.screening import cleaned, doubtful_tracks, without
 from crowd4d_ros.initialization.trajectory import Ground
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.window import (
@@ -85,6 +87,21 @@ def stack(observations: Sequence[FrameObservations]) -> Tracks:
         keypoints_confidence=scatter("keypoints_confidence", NUM_KEYPOINTS),
         landmarks_3d=scatter("landmarks_3d", NUM_KEYPOINTS, 3),
         masks=tuple(masks),
+    )
+
+
+def untangled(tracks: Tracks, exchanged: BoolArray) -> Tracks:
+    """The tracks with left and right of all keypoints exchanged back where ``exchanged`` (N, T)."""
+
+    def mirrored(values: FloatArray) -> FloatArray:
+        chosen = exchanged.reshape(*exchanged.shape, *[1] * (values.ndim - 2))
+        return np.where(chosen, values[:, :, MIRROR], values)
+
+    return replace(
+        tracks,
+        keypoints_2d=mirrored(tracks.keypoints_2d),
+        keypoints_confidence=mirrored(tracks.keypoints_confidence),
+        landmarks_3d=mirrored(tracks.landmarks_3d),
     )
 
 
@@ -161,7 +178,7 @@ class Initializer:
         """The windows that one more frame's observations complete."""
         self._refuse_repeated(observations.stamp, observations.index)
         left = self._follow_clock(observations.stamp, observations.index)
-        self._buffer.append(observations)
+        self._buffer.append(cleaned(observations))
         self._last_stamp = observations.stamp
         if self.calibration is None:
             wanted = self.config.calibration.frames
@@ -250,10 +267,22 @@ class Initializer:
             heights.update(zip(newcomers.tolist(), zip(measured.tolist(), sigmas.tolist(), strict=True), strict=True))
         return heights
 
+    def _believable(self, observations: Sequence[FrameObservations]) -> list[FrameObservations]:
+        """The observations of people. A track that was one in a window before stays one, however hidden."""
+        doubtful = set(doubtful_tracks(observations, self.config.window).tolist()) - self._states.keys()
+        if doubtful:
+            log.info("window %d leaves out tracks %s: no clear keypoints", self.window_id, sorted(doubtful))
+        return without(observations, doubtful)
+
+    def _remembered(self, states: dict[int, TrackState], last: int) -> dict[int, TrackState]:
+        """The states up to the stamp ``last``, ns, of everybody whom the tracker may still find again."""
+        oldest = last - round(self.config.tracking.memory_s * 1e9)
+        return {track: state.until(last) for track, state in states.items() if state.stamps[-1] >= oldest}
+
     def _window(self, start: int, end: int, settled: int) -> CrowdWindow:
         """Frames ``start`` to ``end`` of the buffer; those before ``settled`` will not change any more."""
         assert self.calibration is not None
-        observations = self._buffer[start:end]
+        observations = self._believable(self._buffer[start:end])
         stamps = np.array([frame.stamp for frame in observations], np.int64)
         tracks = stack(observations)
         cameras, scene = self.scene_model.reconstruct(observations, self.intrinsics, self.calibration)
@@ -276,8 +305,9 @@ class Initializer:
             self.config.motion,
             self._states,
         )
+        tracks = untangled(tracks, fit.exchanged)
         last = self._buffer[settled - 1].stamp
-        self._states = {track: state.until(last) for track, state in fit.states.items()}
+        self._states = self._remembered(fit.states, last)
         frame = np.arange(start, end)
         window = CrowdWindow(
             window_id=self.window_id,

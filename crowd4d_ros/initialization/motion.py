@@ -214,7 +214,7 @@ def _shapes(
     unknown = (config.default_stature, config.default_stature_sigma)
     stature, sigma = np.array([seen.heights.get(int(i), unknown) for i in seen.track_ids]).T
     wanted = torch.as_tensor(stature, dtype=torch.float32)
-    betas = torch.zeros(len(wanted), 10)
+    betas = wanted.new_zeros(len(wanted), 10)
     for _ in range(config.shape_rounds):
         betas.requires_grad_()
         height = body.height(betas)

@@ -112,7 +112,7 @@ class _Energies:
         self.pair = evidence.valid[:, 1:] & evidence.valid[:, :-1]
         self.triple = self.pair[:, 1:] & self.pair[:, :-1]
         limb, torso = config.limb_acceleration, config.torso_acceleration
-        self.acceleration_sigma = torch.full((evidence.pixels.shape[2], 1), limb)
+        self.acceleration_sigma = evidence.pixels.new_full((evidence.pixels.shape[2], 1), limb)
         self.acceleration_sigma[CENTRE] = torso
 
     def reprojection(self, offsets: Tensor, root: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class PeopleScene:
         self, observations: Sequence[FrameObservations], intrinsics: Intrinsics, calibration: Calibration
     ) -> FloatArray:
         """(W, 3) camera axes: ground at everybody's ankles; without anybody, where the image ends."""
-        ankles = [np.zeros((0, 2))] + [frame.keypoints_2d[:, ANKLES].mean(1) for frame in observations]
+        ankles = [np.zeros((0, 2))] + [_ankles(frame) for frame in observations]
         points, ahead = intersect_ground(np.concatenate(ankles), intrinsics.K_rectified, calibration)
         ahead &= np.linalg.norm(points, axis=-1) < self.config.farthest
         if ahead.any():
@@ -114,6 +114,12 @@ def intersect_ground(pixels: FloatArray, K: FloatArray, calibration: Calibration
 
 HORIZON = 0.02
 """Sine of the least angle below the horizon: at fifty camera heights, a pixel is metres of ground."""
+
+
+def _ankles(frame: FrameObservations) -> FloatArray:
+    """(m, 2) rectified pixels between the ankles of those whose ankles are known."""
+    known = (frame.keypoints_confidence[:, ANKLES] > 0).all(-1)
+    return np.asarray(frame.keypoints_2d[known][:, ANKLES].mean(1))
 
 
 def _in_image(points: FloatArray, intrinsics: Intrinsics) -> BoolArray:

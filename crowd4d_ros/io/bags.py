@@ -20,7 +20,7 @@ from crowd4d_ros import messages
 from crowd4d_ros.axes import to_z_up
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.io.camera import CameraInfoError, intrinsics_from
-from crowd4d_ros.io.images import ByteImage, ImageError, decode_compressed, decode_image
+from crowd4d_ros.io.images import ImageError, decode_message
 from crowd4d_ros.io.output import OutputError
 from crowd4d_ros.window import CrowdMotion, FloatArray, Frame, Intrinsics
 
@@ -68,11 +68,11 @@ class ImageBag:
 
     def __iter__(self) -> Iterator[Frame]:
         with _opened(self.path) as reader:
-            messages = _messages(reader, self.topic)
+            images = _messages(reader, self.topic)
             index = -1
             while True:
                 try:
-                    index, (recorded, message) = next(messages)
+                    index, (recorded, message) = next(images)
                 except StopIteration:
                     return
                 except Exception as error:  # whatever a damaged file makes the storage libraries raise
@@ -83,7 +83,7 @@ class ImageBag:
                 if self.stop is not None and index >= self.stop:
                     return
                 try:
-                    image = _decode(message)
+                    image = decode_message(message)
                 except ImageError as error:
                     self._warn(f"image {index} of {self.topic} is left out: {error}")
                     continue
@@ -92,10 +92,10 @@ class ImageBag:
     def _stamp(self, message: Any, recorded: int, index: int) -> int:
         if self.fps is not None:
             return round(index * 1e9 / self.fps)
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        stamp = messages.stamp_of(message.header)
         if stamp == 0:
             self._warn(f"the images of {self.topic} have no stamps: the times of recording are used")
-        return int(stamp or recorded)
+        return stamp or recorded
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -123,7 +123,7 @@ def open_bag(
             raise BagError(f"{path} has {total} images on {chosen}, --start {start} is after their end")
         try:
             _, (_, message) = next(_messages(reader, chosen))
-            height, width = _decode(message).shape[:2]
+            height, width = decode_message(message).shape[:2]
         except ImageError as error:
             raise BagError(f"{chosen} in {path}: {error}") from None
         except Exception as error:  # whatever a damaged file makes the storage libraries raise
@@ -169,19 +169,6 @@ def _messages(reader: Reader, topic: str) -> Iterator[tuple[int, tuple[int, Any]
     return enumerate(
         (recorded, TYPES.deserialize_cdr(data, connection.msgtype))
         for connection, recorded, data in reader.messages(connections)
-    )
-
-
-def _decode(message: Any) -> ByteImage:
-    if hasattr(message, "format"):
-        return decode_compressed(message.format, message.data)
-    return decode_image(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
     )
 
 
@@ -235,7 +222,7 @@ class ResultBag:
                 self._write("/tf", self._transforms(state), stamp)
                 self._write("/crowd/state", state, stamp)
             if motion.is_new.any():
-                end = int(motion.stamps[-1])
+                end = messages.settled_stamp(motion)
                 self._write("/crowd/surface", messages.make_surface(self._types, motion, WORLD_FRAME), end)
                 self._write("/crowd/sipc", self._cloud(motion), end)
 
@@ -292,7 +279,7 @@ class ResultBag:
         return make(
             types,
             "sensor_msgs/msg/PointCloud2",
-            header=messages.make_header(types, int(motion.stamps[-1]), WORLD_FRAME),
+            header=messages.make_header(types, messages.settled_stamp(motion), WORLD_FRAME),
             height=1,
             width=len(points),
             fields=[

@@ -102,6 +102,18 @@ def decode_compressed(format: str, data: bytes | ByteImage) -> ByteImage:
     return np.asarray(image if conversion is None else cv2.cvtColor(image, conversion), np.uint8)
 
 
+def decode_message(message: Any) -> ByteImage:
+    """(H, W, 3) uint8 BGR of a sensor_msgs/Image or CompressedImage of either library. Raises ImageError.
+
+    The graph and the bag reader both decode with this, so that a replay sees the same pixels.
+    """
+    if hasattr(message, "format"):
+        return decode_compressed(message.format, message.data)
+    return decode_image(
+        message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
+    )
+
+
 def _to_8_bits(image: NDArray[Any]) -> ByteImage:
     # Depth is a property of the camera: brightness does not flicker with what moves through the image.
     low, high = np.percentile(image, [DARKEST, BRIGHTEST])

@@ -22,10 +22,8 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
 
 from crowd4d_ros.config import flatten, updated
-from crowd4d_ros.io.images import ByteImage, decode_compressed, decode_image
 from crowd4d_ros.msg import Progress
 
 T = TypeVar("T")
@@ -66,20 +64,6 @@ def to_time(stamp: int) -> Time:
 def to_nanoseconds(stamp: Time) -> int:
     """A builtin_interfaces/Time as nanoseconds."""
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
-
-
-def decode(message: Image | CompressedImage) -> ByteImage:
-    """(H, W, 3) BGR. Raises ImageError. The decoder for bags too, so that a replay sees the same pixels."""
-    if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, message.data)
-    return decode_image(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
-    )
 
 
 class CrowdNode(Node):  # type: ignore[misc]
@@ -252,8 +236,8 @@ class EndOfStream:
 
     @property
     def reached(self) -> bool:
-        """Whether all of the stream has been handled."""
-        return self._last is not None and self._handled >= self._last
+        """Whether all of the stream has been handled. Stamps may go back: a later one is not the last one."""
+        return self._last is not None and self._handled == self._last
 
     def restart(self) -> None:
         """Expect another stream."""

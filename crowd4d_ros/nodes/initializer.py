@@ -23,8 +23,8 @@ from crowd4d_ros.io.camera import (
     intrinsics_from,
     read_camera_info,
 )
-from crowd4d_ros.io.images import ImageError
-from crowd4d_ros.messages import MessageError, WindowEncoder, stamp_of
+from crowd4d_ros.io.images import ImageError, decode_message
+from crowd4d_ros.messages import MessageError, WindowEncoder, settled_stamp, stamp_of
 from crowd4d_ros.msg import CrowdWindow as CrowdWindowMessage
 from crowd4d_ros.msg import Progress
 from crowd4d_ros.nodes.common import (
@@ -34,7 +34,6 @@ from crowd4d_ros.nodes.common import (
     CrowdNode,
     EndOfStream,
     Worker,
-    decode,
     ros_types,
     run,
     stream_qos,
@@ -154,7 +153,7 @@ class InitializerNode(CrowdNode):
             self._finish()
 
     def _observe(self, index: int, stamp: int, message: AnyImage) -> None:
-        image = decode(message)
+        image = decode_message(message)
         height, width = image.shape[:2]
         intrinsics = self._calibration(width, height)
         if intrinsics is None:
@@ -162,8 +161,6 @@ class InitializerNode(CrowdNode):
         if self._initializer is None:
             self._initializer = self._make_initializer(self.config, intrinsics)
         self._camera_frame = message.header.frame_id
-        if stamp < self._last_stamp:
-            self._publish(self._initializer.finish())  # what follows is another segment
         began = time.monotonic()
         windows = self._initializer.push(Frame(image, stamp, index))
         self.count("frames")
@@ -210,7 +207,7 @@ class InitializerNode(CrowdNode):
             if p.reliable and not self.wait_until(self._may_send, "the optimizer", SLOW_S):
                 return
             self._windows.publish(message)
-            stamp = int(window.stamps[-1])
+            stamp = settled_stamp(window)
             self._in_flight.append(stamp)
             self.count("windows")
             self.counters["people in the last window"] = window.num_people

@@ -26,7 +26,7 @@ from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError, value
 from crowd4d_ros.io.output import OutputError, prepare_folder, replacing_folder
 from crowd4d_ros.io.results import ResultWriter, read_results
-from crowd4d_ros.messages import bag_types, read_states, read_surface
+from crowd4d_ros.messages import bag_types, read_states, read_surface, stamp_of
 from crowd4d_ros.msg import CrowdState, SurfaceMesh
 from crowd4d_ros.nodes.common import RESULT_DEPTH, CrowdNode, EndOfStream, Worker, ros_types, run
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
@@ -137,7 +137,7 @@ class Recorder(CrowdNode):
             self._bag.write(self.resolve_topic_name(topic), name, latched, stamp, data)
 
     def _on_state(self, state: CrowdState) -> None:
-        self._overlays.frames[_nanoseconds(state)] = state.frame
+        self._overlays.frames[stamp_of(state.header)] = state.frame
         if self._pending and self._pending[-1].window_id != state.window_id:
             self._flush()
         self._pending.append(state)
@@ -193,10 +193,6 @@ def _stamp(data: bytes, name: str) -> int:
     """The first stamp in a serialised message; 0 in an empty list."""
     seconds, nanoseconds = _STAMP.unpack_from(data, 8 if name in LISTS and len(data) > 16 else 4)
     return int(seconds) * 10**9 + int(nanoseconds)
-
-
-def _nanoseconds(state: CrowdState) -> int:
-    return int(state.header.stamp.sec) * 10**9 + int(state.header.stamp.nanosec)
 
 
 class _Bag:

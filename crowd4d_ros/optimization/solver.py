@@ -276,19 +276,22 @@ def _filled(window: CrowdWindow) -> tuple[FloatArray, FloatArray, FloatArray, Fl
 
     Padding may hold NaN, and even at weight zero a NaN spoils a gradient.
     """
-    motion, source = window.motion, nearest_valid(window.valid)
+    motion = window.motion
     betas = np.where(window.valid.any(-1, keepdims=True), motion.betas, 0.0)
+    given = motion.body_pose, motion.global_orient, motion.transl
     if not window.valid.any():
-        pose, orient, transl = (np.zeros_like(a) for a in (motion.body_pose, motion.global_orient, motion.transl))
+        pose, orient, transl = (np.zeros_like(a) for a in given)
     else:
-        pose, orient, transl = (
-            a.reshape(-1, *a.shape[2:])[source] for a in (motion.body_pose, motion.global_orient, motion.transl)
-        )
+        source = nearest_valid(window.valid)
+        pose, orient, transl = (a.reshape(-1, *a.shape[2:])[source] for a in given)
     return betas, pose, orient, transl
 
 
 def nearest_valid(valid: BoolArray) -> IntArray:
-    """(N, T) index into N·T of the same person's nearest valid frame, or of the first valid entry of all."""
+    """(N, T) index into N·T of the same person's nearest valid frame, or of the first valid entry of all.
+
+    Somebody must be valid somewhere.
+    """
     people, frames = valid.shape
     frame = np.arange(frames)
     before = np.maximum.accumulate(np.where(valid, frame, -frames), -1)
