@@ -14,6 +14,7 @@ import yaml
 
 import crowd4d_ros
 from crowd4d_ros.config import Config, ConfigError, nested, to_yaml, updated
+from crowd4d_ros.repeated import FirstOfItsKind
 
 USER_ERROR, BUG, STOPPED = 2, 1, 130
 """Exit codes; 130 is the shell's for Ctrl-C."""
@@ -22,13 +23,15 @@ USER_ERROR, BUG, STOPPED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(format="crowd4d: %(message)s")
+    console = logging.StreamHandler()
+    console.addFilter(FirstOfItsKind())
+    logging.basicConfig(format="crowd4d: %(message)s", handlers=[console])
     logging.captureWarnings(True)
     logging.getLogger(crowd4d_ros.__name__).setLevel(logging.DEBUG if parsed.debug else logging.WARNING)
     try:
         parsed.run(parsed)
-    except KeyboardInterrupt:
-        print("crowd4d: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"crowd4d: {stop or 'stopped'}", file=sys.stderr)
         return STOPPED
     except Exception as error:
         return _failed(error, parsed.debug)
@@ -44,8 +47,6 @@ def _failed(error: Exception, debug: bool) -> int:
         f"crowd4d: {error if ours else 'this is a bug, please report it with the lines above'}",
         file=sys.stderr,
     )
-    if type(error).__name__ == "Interrupted":
-        return STOPPED
     return USER_ERROR if ours else BUG
 
 
@@ -139,10 +140,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _reconstruct(parsed: argparse.Namespace) -> None:
     config = _config(parsed)
-    from crowd4d_ros.offline import (
-        Options,
-        reconstruct,
-    )  # torch takes seconds to import; help and errors should not
+    from crowd4d_ros.offline import Options, reconstruct  # torch takes seconds to import; help and errors should not
 
     options = Options(
         input=parsed.input,

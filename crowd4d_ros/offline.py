@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import crowd4d_ros
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.initialization.initializer import Initializer, StreamError
@@ -32,6 +32,7 @@ from crowd4d_ros.io.output import prepare_folder, replacing_folder
 from crowd4d_ros.io.results import ResultWriter, plain, read_surface, read_tracks
 from crowd4d_ros.io.resume import WorkFolder, key_of
 from crowd4d_ros.pipeline import Pipeline
+from crowd4d_ros.repeated import Collector
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
 from crowd4d_ros.visualization.plan import write_plan
 from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, FrameObservations, Intrinsics
@@ -90,7 +91,7 @@ class Options:
     keep_work: bool = False
 
 
-class Interrupted(RuntimeError):
+class Interrupted(KeyboardInterrupt):
     """Stopped by the user; what is finished is kept."""
 
 
@@ -104,15 +105,16 @@ def reconstruct(
 
     Raises the errors of io and of the pipeline, each with a message for the user, and Interrupted.
     """
-    run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline)
-    try:
-        run.reconstruct()
-        run.write()
-    except KeyboardInterrupt:
-        run.work.flush()
-        raise Interrupted(
-            f"stopped after {run.work.num_windows} windows; the same command continues from here"
-        ) from None
+    with _collecting() as warnings:
+        run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline, warnings)
+        try:
+            run.reconstruct()
+            run.write()
+        except KeyboardInterrupt:
+            run.keep()
+            raise Interrupted(
+                f"stopped after {run.work.num_windows} windows; the same command continues from here"
+            ) from None
     if not options.keep_work:
         run.work.remove()
     return options.out
@@ -125,6 +127,7 @@ class _Run:
         config: Config,
         make_initializer: Callable[[Config, Intrinsics], Observing],
         make_pipeline: Callable[[Config], Optimizing],
+        warnings: dict[str, None],
     ) -> None:
         self.options, self.config = options, config
         self.source = self._open(options.start, options.frames)
@@ -132,15 +135,18 @@ class _Run:
         count = self.source.count or UNKNOWN_LENGTH
         picture = self.source.width * self.source.height * VIDEO_BYTES
         prepare_folder(options.out, int(count * (picture + OBSERVATION_BYTES)))
+        self.pipeline = make_pipeline(config)
+        patient = replace(config.calibration, frames=config.calibration.recording_frames)
+        self.initializer = make_initializer(replace(config, calibration=patient), self.intrinsics)
+        # Last, since it drops what other arguments left unfinished: a mistake in these must not.
         stated = {name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")}
         stated["intrinsics"] = plain(self.intrinsics)
         self.work = WorkFolder(options.out, key_of(options.input, stated, config))
         self.seconds: dict[str, float] = defaultdict(float, self.work.recall("seconds", {}))
-        self.warnings: dict[str, int] = self.work.recall("warnings", {})
+        self.warnings = warnings
+        self.warnings.update(dict.fromkeys(self.work.recall("warnings", [])))
         if self.intrinsics.source == "estimated":
-            self._warn(UNCALIBRATED)
-        self.pipeline = make_pipeline(config)
-        self.initializer = make_initializer(config, self.intrinsics)
+            log.warning(UNCALIBRATED)
 
     def _open(self, start: int, frames: int | None) -> FrameSource:
         return open_input(self.options.input, start, frames, self.options.fps, self.options.topic)
@@ -174,7 +180,7 @@ class _Run:
                         state = {}
                     observations = self.initializer.observe(frame)
             except StreamError as error:
-                self._warn(str(error))
+                log.warning(str(error))
                 continue
             self.work.add_observations(observations, self.initializer.perception.state())
             with self._timed("initial motion"):
@@ -217,16 +223,16 @@ class _Run:
             bag.close()
 
     def _report(self, results: ResultWriter) -> dict[str, Any]:
-        warnings = [text if count == 1 else f"{text} (and {count - 1} more)" for text, count in self.warnings.items()]
+        warnings = list(self.warnings)
         if not results.num_frames:
             warnings.append("no window could be reconstructed")
         elif not results.num_people:
             warnings.append("no people were found")
-        options = plain(asdict(self.options))
+        calibration = getattr(self.initializer, "calibration", None)
         return {
-            "arguments": options,
+            "arguments": plain(asdict(self.options)),
             "device": str(self.pipeline.body.v_template.device),
-            "calibration": plain(getattr(self.initializer, "calibration", None)),
+            "calibration": calibration and calibration.summary(),
             "models": getattr(self.initializer, "models", {}),
             "timings": {
                 step: {
@@ -235,19 +241,17 @@ class _Run:
                 }
                 for step, spent in self.seconds.items()
             },
-            "warnings": [*self.source.warnings, *warnings],
+            "warnings": warnings,
         }
 
-    def _warn(self, text: str) -> None:
-        """Log a warning, and count those that only differ in their numbers."""
-        kind = next((known for known in self.warnings if _alike(known, text)), text)
-        if kind not in self.warnings:
-            log.warning(text)
-        self.warnings[kind] = self.warnings.get(kind, 0) + 1
+    def keep(self) -> None:
+        """What is known so far, to the disk."""
+        self.work.flush()
+        self._remember()
 
     def _remember(self) -> None:
         self.work.remember("seconds", dict(self.seconds))
-        self.work.remember("warnings", self.warnings)
+        self.work.remember("warnings", list(self.warnings))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -269,9 +273,15 @@ def _intrinsics(options: Options, source: FrameSource) -> Intrinsics:
     return intrinsics
 
 
-def _alike(a: str, b: str) -> bool:
-    """Whether two messages differ in nothing but their numbers."""
-    return re.sub(r"\d+", "", a) == re.sub(r"\d+", "", b)
+@contextmanager
+def _collecting() -> Iterator[dict[str, None]]:
+    """Whatever this package warns of, each text once, in order."""
+    logger, collector = logging.getLogger(crowd4d_ros.__name__), Collector()
+    logger.addHandler(collector)
+    try:
+        yield collector.texts
+    finally:
+        logger.removeHandler(collector)
 
 
 def _progress(what: str, total: int | None) -> Any:

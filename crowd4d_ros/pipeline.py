@@ -44,6 +44,7 @@ class Pipeline:
         """
         config = self.config
         world = world.entering(window.segment_id)
+        alpha0 = world.scale or 1.0
         try:
             alpha0 = self._scale(window, world)
             window = scaled(window, alpha0)
@@ -52,7 +53,7 @@ class Pipeline:
             pelvis = joints[..., 0, :]
             surface = build_surface(sipc, pelvis[window.valid], config.interaction)
         except (ScaleError, SurfaceError) as error:
-            return self._without_scene(window, world, error)
+            return self._without_scene(window, world, alpha0, error)
         proxy = anchor_proxies(
             pelvis, lowest, window.valid, window.cameras.centers, _seconds(window), surface, config.interaction
         )
@@ -92,12 +93,14 @@ class Pipeline:
         _, lowest = self.body.lowest_vertex(betas, pose, orient, transl)
         return joints.cpu().numpy().astype(float), lowest.cpu().numpy().astype(float)
 
-    def _without_scene(self, window: CrowdWindow, world: World, reason: Exception) -> tuple[CrowdMotion, World]:
+    def _without_scene(
+        self, window: CrowdWindow, world: World, alpha0: float, reason: Exception
+    ) -> tuple[CrowdMotion, World]:
         warning = f"window {window.window_id} keeps its initial motion: {reason}"
         log.warning("%s", warning)
         joints, lowest = self._posed(window.motion)
         solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
-        return _crowd_motion(window, solution, world.scale or 1.0, np.zeros((0, 3)), None), world
+        return _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None), world
 
 
 def _crowd_motion(

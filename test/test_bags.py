@@ -115,6 +115,11 @@ def test_impossible_images_are_refused(encoding: str, step: int, size: int, says
         decode_image(encoding, HEIGHT, WIDTH, step, False, bytes(size))
 
 
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="0x0 has no pixels"):
+        decode_image("bgr8", 0, 0, 0, False, b"")
+
+
 @pytest.mark.parametrize(("extension", "atol"), [(".png", 0), (".jpg", 40)])
 def test_compressed_images_are_decoded(extension: str, atol: int) -> None:
     data = cv2.imencode(extension, halves())[1].tobytes()

@@ -17,7 +17,7 @@ from synthetic_crowd import FPS, camera
 from synthetic_motion import body_model, crowd_motion, frames_of, nobody
 
 from crowd4d_ros import cli, offline
-from crowd4d_ros.config import Config, nested
+from crowd4d_ros.config import Config, ConfigError, nested
 from crowd4d_ros.initialization.initializer import StreamError
 from crowd4d_ros.io.camera import write_camera_info
 from crowd4d_ros.io.results import read_results
@@ -158,6 +158,18 @@ def test_with_other_arguments_it_starts_over(recording: tuple[Path, Path], tmp_p
     assert again.observed == list(range(COUNT))
 
 
+def test_a_mistake_in_the_arguments_keeps_what_is_unfinished(recording: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(recording, tmp_path, Crowd(stop_at_window=1))
+
+    def no_pipeline(_: Config) -> Any:
+        raise ConfigError("no such body")
+
+    with pytest.raises(ConfigError):
+        reconstruct(Options(*recording[:1], out=tmp_path, fps=7.0), Config(), lambda *_: Crowd(), no_pipeline)  # type: ignore[arg-type, return-value]
+    assert len(run(recording, tmp_path).stepped) == 2
+
+
 def test_finished_pictures_can_be_drawn_again_from_kept_work(recording: tuple[Path, Path], tmp_path: Path) -> None:
     run(recording, tmp_path, keep_work=True)
     again = run(recording, tmp_path, keep_work=True)
@@ -259,6 +271,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert "not calibrated" in refusal(["reconstruct", video, "--camera-info", zero, *out], capsys)
     assert "640x480" in refusal(["reconstruct", video, "--camera-info", small, *out], capsys)
     assert "--out" in refusal(["reconstruct", video, "--camera-info", info, "--out", text / "x"], capsys)
+    assert "--out" in refusal(["reconstruct", video, "--camera-info", info, "--out", text], capsys)
     assert "--start" in refusal(["reconstruct", video, "--camera-info", info, "--start", 500, *out], capsys)
     assert "no_such" in refusal(["reconstruct", video, "--set", "no_such=1", *out], capsys)
     assert "length" in refusal(["reconstruct", video, "--set", "window.length=long", *out], capsys)

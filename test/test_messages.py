@@ -112,6 +112,14 @@ def test_windows_arrive_as_they_were_sent(library: Any) -> None:
         assert_same_window(decoder.decode(library.over_the_wire(message)), sent)
 
 
+def test_windows_that_end_with_the_same_frame_have_stamps_of_their_own() -> None:
+    window = Stream().window(0)
+    settled = np.arange(LENGTH) < LENGTH - 2  # the rest is settled by a window over the same frames
+    first, last = (replace(window, is_new=new) for new in (settled, ~settled))
+    assert messages.settled_stamp(first) == window.stamps[-3]
+    assert messages.settled_stamp(last) == window.stamps[-1]
+
+
 def test_a_window_without_people_arrives(library: Any) -> None:
     stream = Stream(people=0)
     message = messages.WindowEncoder(library.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")

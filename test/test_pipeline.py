@@ -100,7 +100,9 @@ def test_the_scale_of_a_metric_scene_is_kept(motions):
     assert {motion.scale for motion in motions} == {1.0}
 
 
-def test_a_world_from_disk_goes_on_where_it_stopped(pipeline, windows, tmp_path):
+def test_a_world_from_disk_goes_on_where_it_stopped(windows, tmp_path):
+    few_steps = {"optimization.stage1_iterations": 15, "optimization.stage2_iterations": 5}
+    pipeline = Pipeline(updated(CONFIG, few_steps))
     _, world = pipeline.step(windows[0], World())
     world.save(tmp_path / "world.npz")
     direct, _ = pipeline.step(windows[1], world)

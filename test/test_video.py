@@ -70,6 +70,8 @@ def test_a_truncated_video_is_read_as_far_as_it_goes(video: Path, tmp_path: Path
     assert 5 < len(frames) < COUNT
     assert len(opened.warnings) == 1
     assert f"after {len(frames)} of {COUNT}" in opened.warnings[0]
+    with pytest.raises(VideoError, match=f"after {len(frames)} frames, before --start"):
+        list(open_video(cut, start=COUNT - 1))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Sec. 3.1: a stream of frames becomes overlapping windows of observations.
 
 Perception runs frame by frame. Gravity, camera height and ground are estimated once a segment, from
-the people of its first frames (or of all of it, offline), and then stay: a world that is refined while
-people walk in it would make them jump. A window leaves as soon as its last frame has been seen; its last
-``window.pending`` frames wait for the next one, since only that knows how they go on.
+the first frames with people (or from all of it, offline), and then stay: a world that is refined while
+people walk in it would make them jump. Until somebody comes they are guesses. A window leaves as soon as its
+last frame has been seen; its last ``window.pending`` frames wait for the next one, since only that knows how
+they go on.
 """
 
 from __future__ import annotations
@@ -110,12 +111,15 @@ class Initializer:
 
     ``push`` is ``add(observe(frame))``; the two halves are public so that perception can be recorded
     and replayed. ``finish`` flushes what an ending stream left in the buffer.
-    calibration: the segment's camera, None until enough people have been seen. intrinsics: as given, or with the
-    focal length that the calibration estimated.
+    calibration: the segment's camera, None until enough has been seen; while nobody has come it is provisional.
+    intrinsics: as given, or with the focal length that the calibration estimated.
     """
 
     calibration: Calibration | None
     intrinsics: Intrinsics
+    _is_provisional: bool
+    _come: int | None
+    """Where in the buffer people were first seen, while the calibration waits for more of them."""
     _buffer: list[FrameObservations]
     _last_stamp: int | None
     _states: dict[int, TrackState]
@@ -180,18 +184,15 @@ class Initializer:
         left = self._follow_clock(observations.stamp, observations.index)
         self._buffer.append(cleaned(observations))
         self._last_stamp = observations.stamp
-        if self.calibration is None:
-            wanted = self.config.calibration.frames
-            if wanted == 0 or len(self._buffer) < wanted:
-                return left
-            self._calibrate()
+        if not self._is_calibrated():
+            return left
         return left + self._complete_windows()
 
     def finish(self) -> list[CrowdWindow]:
         """The windows of the frames still in the buffer; the last one reaches back to be of full length."""
         if not self._buffer:
             return []
-        if self.calibration is None:
+        if self._is_provisional:
             self._calibrate()
         windows = self._complete_windows()
         if self._settled < len(self._buffer):
@@ -208,6 +209,8 @@ class Initializer:
     def _start_segment(self) -> None:
         self.segment_id += 1
         self.calibration = None
+        self._is_provisional = True
+        self._come = None
         self.intrinsics = self._given_intrinsics
         self._buffer = []
         self._settled = 0
@@ -229,8 +232,31 @@ class Initializer:
         self._start_segment()
         return left
 
+    def _is_calibrated(self) -> bool:
+        """Whether windows can be made: enough has been seen of people since they came, or nobody has come yet."""
+        if not self._is_provisional:
+            return True
+        wanted = self.config.calibration.frames
+        if self.calibration is None and (wanted == 0 or len(self._buffer) < wanted):
+            return False
+        if self._come is None:
+            self._come = self._first_with_people()
+        if self._come is None and self.calibration is not None:
+            return True
+        if len(self._buffer) - (self._come or 0) < wanted:
+            return False
+        self._calibrate()
+        return True
+
+    def _first_with_people(self) -> int | None:
+        """Index in the buffer of the first frame with somebody in it."""
+        people = without(self._buffer, doubtful_tracks(self._buffer, self.config.window).tolist())
+        return next((index for index, frame in enumerate(people) if len(frame.track_ids)), None)
+
     def _calibrate(self) -> None:
         self.calibration = calibrate(self._buffer, self._given_intrinsics, self.config.calibration)
+        self._come = self._first_with_people()
+        self._is_provisional = self._come is None
         self.intrinsics = self.calibration.intrinsics
         for warning in self.calibration.warnings:
             log.warning("calibration: %s", warning)

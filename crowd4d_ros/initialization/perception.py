@@ -126,5 +126,5 @@ def appearance(image: Image, poses: Poses, chosen: IntArray) -> FloatArray:
                 )
     counts = gaussian_filter(counts, (0, 0, *(COLOR_BLUR,) * 3), mode="constant")
     shares = counts / np.maximum(counts.sum((-1, -2, -3), keepdims=True), 1e-9)
-    histograms = shares.reshape(len(chosen), -1)
+    histograms = shares.reshape(len(chosen), (len(LEVELS) - 1) * COLOR_BINS**3)
     return np.asarray(histograms / np.maximum(histograms.sum(-1, keepdims=True), 1.0))

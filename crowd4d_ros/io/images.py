@@ -64,14 +64,16 @@ def decode_image(
     if encoding not in ENCODINGS:
         raise ImageError(f"image encoding '{encoding}' is not supported; supported are {', '.join(ENCODINGS)}")
     kind, channels, conversion = ENCODINGS[encoding]
+    if height <= 0 or width <= 0:
+        raise ImageError(f"an image of {width}x{height} has no pixels")
     dtype = np.dtype((">" if is_bigendian else "<") + kind)
     row = width * channels * dtype.itemsize
     step = step or row
     flat = np.frombuffer(data, np.uint8)
     needed = step * (height - 1) + row
-    if height <= 0 or width <= 0 or step < row or len(flat) < needed:
+    if step < row or len(flat) < needed:
         raise ImageError(
-            f"a {width}x{height} {encoding} image with {step} bytes a row needs {max(needed, 0)} bytes, "
+            f"a {width}x{height} {encoding} image with {step} bytes a row needs {needed} bytes, "
             f"the message has {len(flat)}"
         )
     rows = np.lib.stride_tricks.as_strided(flat, (height, row), (step, 1), writeable=False)

@@ -4,7 +4,7 @@ tracks.csv    one row per person and frame with a box; header ``COLUMNS``; stamp
 cameras.json  K, distortion, and per frame R and t with x_cam = R x_world + t, and how they were obtained
 crowd.npz     SMPL parameters of N people over all T frames, see ``CROWD``
 surface.ply   the Scene Interaction Surface
-report.json   versions, models, timings, windows, people, warnings, calibration
+report.json   versions, models, timings, windows, people, warnings, camera (height, pitch, roll), calibration
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ import crowd4d_ros
 from crowd4d_ros.axes import Z_UP_FROM_Y_UP, rotation_to_z_up, to_z_up, transl_to_z_up
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
+from crowd4d_ros.initialization.gravity import pitch_roll
 from crowd4d_ros.io.camera import project
 from crowd4d_ros.io.output import replacing
+from crowd4d_ros.repeated import counted
 from crowd4d_ros.window import CrowdMotion, FloatArray, IntArray, SurfaceMesh
 
 COLUMNS = [
@@ -277,14 +279,27 @@ class ResultWriter:
                 "opencv": cv2.__version__,
                 "platform": platform.platform(),
             },
+            "camera": self._camera(),
             **report,
             "models": {**self._models, **report.get("models", {})},
             "num_frames": len(self._frames),
             "people": self._people(rows),
             "windows": self._windows,
-            "warnings": list(dict.fromkeys([*report.get("warnings", []), *self._warnings])),
+            "warnings": counted([*report.get("warnings", []), *self._warnings]),
         }
         _write_json(self.folder / "report.json", document)
+
+    def _camera(self) -> dict[str, float]:
+        """The first camera: metres above the ground's plane, degrees below the horizontal and clockwise."""
+        if not self._frames:
+            return {}
+        R, t = np.array(self._frames[0]["R"]), np.array(self._frames[0]["t"])
+        pitch, roll = pitch_roll(-R[:, 2])
+        vertices = np.asarray(self._surface.vertices, np.float64)
+        plane = np.linalg.lstsq(np.c_[vertices[:, :2], np.ones(len(vertices))], vertices[:, 2], rcond=None)[0]
+        x, y, z = -R.T @ t
+        height = {"height_m": float(z - plane @ [x, y, 1.0])} if len(vertices) else {}
+        return {**height, "pitch_deg": pitch, "roll_deg": roll}
 
     def _people(self, rows: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
         if not rows:

@@ -30,6 +30,8 @@ class VideoError(ValueError):
 class Video:
     """An opened video: iterate it, as often as needed, for its frames. Made by ``open_video``.
 
+    Iterating raises VideoError where a damaged file ends before ``start``.
+
     fps: frames/s, of the container or as given. count: frames to come as the container promises, None when
     it does not. intrinsics: videos carry none. warnings: what was met while iterating.
     """
@@ -56,6 +58,8 @@ class Video:
                         break
                     yield Frame(np.asarray(image, np.uint8), round(index * 1e9 / self.fps), index)
                 index += 1
+            if index <= self.start:
+                raise VideoError(f"{self.path} is cut off or damaged: it ends after {index} frames, before --start")
             promised = self.declared if self.stop is None else min(self.stop, self.declared)
             if index < promised:
                 self._warn(f"{self.path} ends after {index} of {self.declared} frames, it is cut off or damaged")

@@ -36,6 +36,8 @@ WINDOW_DEPTH = 10
 """messages: more windows than are ever in flight."""
 POLL_S = 0.1
 """seconds between looks at something that has no event: who subscribes, how far the next node is."""
+LEFT_OUT = ("refused", "failed", "dropped")
+"""Counters of what never came out: bad input, errors, and live more than the machine can take."""
 PATIENCE_S = 3.0
 """seconds of waiting after which a node says what it waits for."""
 GRACE_S = 3.0
@@ -104,12 +106,13 @@ class CrowdNode(Node):  # type: ignore[misc]
         self._progress.end = end
         self._progress_publisher.publish(self._progress)
 
-    def diagnose(self, message: str, warn: bool = False) -> None:
-        """Publish the counters under a one-line summary."""
+    def diagnose(self, what: str) -> None:
+        """Publish the counters; a warning where some count ``what``, "images", that were left out."""
+        left_out = [f"{self.counters[kind]} {kind}" for kind in LEFT_OUT if self.counters.get(kind)]
         status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if warn else DiagnosticStatus.OK,
+            level=DiagnosticStatus.WARN if left_out else DiagnosticStatus.OK,
             name=self.get_fully_qualified_name().lstrip("/"),
-            message=message,
+            message=f"{what} are left out: {', '.join(left_out)}" if left_out else "ok",
             hardware_id="crowd4d_ros",
             values=[KeyValue(key=key, value=str(counter)) for key, counter in self.counters.items()],
         )
@@ -236,7 +239,7 @@ class EndOfStream:
 
     @property
     def reached(self) -> bool:
-        """Whether all of the stream has been handled. Stamps may go back: a later one is not the last one."""
+        """Whether the last message has been handled. Stamps may go back: ask only when nothing is queued."""
         return self._last is not None and self._handled == self._last
 
     def restart(self) -> None:

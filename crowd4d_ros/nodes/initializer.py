@@ -131,8 +131,7 @@ class InitializerNode(CrowdNode):
 
     def _every_second(self) -> None:
         self.counters["queued"] = len(self._worker)
-        problem = self.counters.get("refused", 0) or self.counters.get("failed", 0) or self.counters.get("dropped", 0)
-        self.diagnose("images are left out" if problem else "ok", warn=bool(problem))
+        self.diagnose("images")
         if self._end.announced and time.monotonic() - self._last_image > LATE_S:
             self._worker.put(None)
 
@@ -148,8 +147,8 @@ class InitializerNode(CrowdNode):
             self._last_stamp, self._last_image = stamp, time.monotonic()
             self._end.handled(stamp)
             self.report(input=stamp)
-        late = self._end.announced and not len(self._worker) and time.monotonic() - self._last_image > LATE_S
-        if self._end.reached or late:
+        late = self._end.announced and time.monotonic() - self._last_image > LATE_S
+        if (self._end.reached or late) and not len(self._worker):
             self._finish()
 
     def _observe(self, index: int, stamp: int, message: AnyImage) -> None:
@@ -224,6 +223,7 @@ class InitializerNode(CrowdNode):
             self._publish(self._initializer.finish())
             self._initializer.reset()
         self._last_stamp, self._frame = 0, self.parameters.first_frame
+        self._every_second()  # the last counters, for whoever stops at the end
         self.report(end=True)
 
     def close(self) -> None:

@@ -97,8 +97,7 @@ class OptimizerNode(CrowdNode):
 
     def _every_second(self) -> None:
         self.counters["queued"] = len(self._worker)
-        problem = self.counters.get("failed", 0) or self.counters.get("dropped", 0)
-        self.diagnose("windows are left out" if problem else "ok", warn=bool(problem))
+        self.diagnose("windows")
 
     def _handle(self, message: CrowdWindowMessage | None) -> None:
         if message is not None:
@@ -108,8 +107,9 @@ class OptimizerNode(CrowdNode):
             finally:
                 self._end.handled(stamp)
                 self.report(input=stamp)
-        if self._end.reached:
+        if self._end.reached and not len(self._worker):
             self._end.restart()
+            self._every_second()  # the last counters, for whoever stops at the end
             self.report(end=True)
 
     def _optimize(self, message: CrowdWindowMessage) -> None:

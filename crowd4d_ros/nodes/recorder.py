@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from cv_bridge import CvBridge
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -88,6 +88,7 @@ class Recorder(CrowdNode):
         self._motions: list[CrowdMotion] = []
         self._surface: SurfaceMesh | None = None
         self._nodes: dict[str, dict[str, str]] = {}
+        self._warnings: dict[str, str] = {}
         self._states_ended_at: float | None = None
         # one worker: what the graph sent in some order is written in that order
         self._worker: Worker[tuple[str, bytes] | None] = Worker(self, self._handle, RESULT_DEPTH, drop=False)
@@ -110,6 +111,8 @@ class Recorder(CrowdNode):
         for status in message.status:
             if status.hardware_id == "crowd4d_ros":
                 self._nodes[status.name] = {entry.key: entry.value for entry in status.values}
+                if status.level != DiagnosticStatus.OK:
+                    self._warnings[status.name] = status.message
 
     def _handle(self, item: tuple[str, bytes] | None) -> None:
         try:
@@ -163,7 +166,7 @@ class Recorder(CrowdNode):
         return bytes(serialize_message(compressed))
 
     def _look_for_the_end(self) -> None:
-        if not self._states_end.reached:
+        if not self._states_end.reached or len(self._worker):
             return
         self._states_ended_at = self._states_ended_at or time.monotonic()
         waited = time.monotonic() - self._states_ended_at
@@ -176,7 +179,8 @@ class Recorder(CrowdNode):
         if self._bag is not None:
             self._bag.close()
         self._flush()
-        self._results.close({"nodes": self._nodes, "parameters": {"out": str(self._out)}})
+        warnings = [f"{node}: {message}" for node, message in self._warnings.items()]
+        self._results.close({"nodes": self._nodes, "parameters": {"out": str(self._out)}, "warnings": warnings})
         self._overlays.write(self._out, self._motions)
         results = read_results(self._out)
         write_plan(

@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError, value
-from crowd4d_ros.io.images import ImageError, decode_compressed
+from crowd4d_ros.io.images import ImageError, decode_compressed, decode_message
 from crowd4d_ros.messages import read_states, stamp_of
 from crowd4d_ros.msg import CrowdState, SurfaceMesh
 from crowd4d_ros.nodes.common import (
@@ -29,7 +29,6 @@ from crowd4d_ros.nodes.common import (
     CrowdNode,
     EndOfStream,
     Worker,
-    decode,
     run,
     stream_qos,
 )
@@ -98,7 +97,7 @@ class Visualizer(CrowdNode):
             )
         self.create_subscription(SurfaceMesh, "crowd/surface", self._on_surface, LATCHED)
         self.create_subscription(CrowdState, "crowd/state", self._worker.put, RESULT_DEPTH)
-        self.create_timer(1.0, lambda: self.diagnose("ok"))
+        self.create_timer(1.0, lambda: self.diagnose("frames"))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         for kind in [kind for kind in self._sources if not isinstance(message, kind)]:
@@ -109,7 +108,7 @@ class Visualizer(CrowdNode):
             kept = bytes(message.data)
         else:
             try:
-                image = decode(message)
+                image = decode_message(message)
             except ImageError:  # the initializer has said so
                 return
             quality = [cv2.IMWRITE_JPEG_QUALITY, self.parameters.jpeg_quality]
@@ -128,7 +127,7 @@ class Visualizer(CrowdNode):
             self._draw(state, stamp)
             self._end.handled(stamp)
             self.report(input=stamp)
-        if self._end.reached:
+        if self._end.reached and not len(self._worker):
             self._end.restart()
             self.report(end=True)
 
