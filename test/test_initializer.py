@@ -8,7 +8,7 @@ import pytest
 import synthetic_crowd as synthetic
 
 from crowd4d_ros.config import Config, updated
-from crowd4d_ros.initialization.initializer import Initializer, StreamError, stack
+from crowd4d_ros.initialization.initializer import Initializer, StreamError, stack, untangled
 from crowd4d_ros.window import Frame
 
 CONFIG = updated(Config(), {"window.length": 12, "window.overlap": 4, "window.pending": 2, "calibration.frames": 12})
@@ -32,6 +32,17 @@ def test_stacking_keeps_every_observation_in_its_place(observations):
     frame = observations[7]
     rows = [tracks.track_ids.tolist().index(track) for track in frame.track_ids]
     np.testing.assert_allclose(tracks.keypoints_2d[rows, 7], frame.keypoints_2d, rtol=1e-6)
+
+
+def test_exchanging_left_and_right_twice_changes_nothing(observations):
+    tracks = stack(observations)
+    exchanged = np.zeros(tracks.observed.shape, bool)
+    exchanged[0, ::2] = True
+    once = untangled(tracks, exchanged)
+    assert (once.keypoints_2d[0, 0, 5] == tracks.keypoints_2d[0, 0, 6]).all()
+    assert (once.landmarks_3d[0, 0, 5] == tracks.landmarks_3d[0, 0, 6] * [1, 1, -1]).all()
+    np.testing.assert_array_equal(once.keypoints_2d[0, 1], tracks.keypoints_2d[0, 1])
+    np.testing.assert_array_equal(untangled(once, exchanged).landmarks_3d, tracks.landmarks_3d)
 
 
 def test_every_frame_is_new_exactly_once_and_in_order(windows):

@@ -20,6 +20,7 @@ from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError
 from crowd4d_ros.device import limit_threads
 from crowd4d_ros.initialization.gravity import Calibration, calibrate, statures
+from crowd4d_ros.initialization.lifting import mirrored
 from crowd4d_ros.initialization.motion import Tracked, TrackState, fit_motion
 from crowd4d_ros.initialization.perception import Perception
 from crowd4d_ros.initialization.rectification import rectify
@@ -92,17 +93,13 @@ def stack(observations: Sequence[FrameObservations]) -> Tracks:
 
 
 def untangled(tracks: Tracks, exchanged: BoolArray) -> Tracks:
-    """The tracks with left and right of all keypoints exchanged back where ``exchanged`` (N, T)."""
-
-    def mirrored(values: FloatArray) -> FloatArray:
-        chosen = exchanged.reshape(*exchanged.shape, *[1] * (values.ndim - 2))
-        return np.where(chosen, values[:, :, MIRROR], values)
-
+    """The tracks with left and right exchanged back where ``exchanged`` (N, T), in 3D with near and far."""
+    swap = exchanged[..., None]
     return replace(
         tracks,
-        keypoints_2d=mirrored(tracks.keypoints_2d),
-        keypoints_confidence=mirrored(tracks.keypoints_confidence),
-        landmarks_3d=mirrored(tracks.landmarks_3d),
+        keypoints_2d=np.where(swap[..., None], tracks.keypoints_2d[:, :, MIRROR], tracks.keypoints_2d),
+        keypoints_confidence=np.where(swap, tracks.keypoints_confidence[:, :, MIRROR], tracks.keypoints_confidence),
+        landmarks_3d=np.where(swap[..., None], mirrored(tracks.landmarks_3d), tracks.landmarks_3d),
     )
 
 
@@ -303,7 +300,7 @@ class Initializer:
     def _remembered(self, states: dict[int, TrackState], last: int) -> dict[int, TrackState]:
         """The states up to the stamp ``last``, ns, of everybody whom the tracker may still find again."""
         oldest = last - round(self.config.tracking.memory_s * 1e9)
-        return {track: state.until(last) for track, state in states.items() if state.stamps[-1] >= oldest}
+        return {track: state.until(last) for track, state in states.items() if (state.stamps >= oldest).any()}
 
     def _window(self, start: int, end: int, settled: int) -> CrowdWindow:
         """Frames ``start`` to ``end`` of the buffer; those before ``settled`` will not change any more."""
