@@ -78,7 +78,11 @@ class CalibrationConfig:
     Five entries are for the middles of ankles, knees, hips, shoulders and ears, in fractions of stature.
     """
 
-    frames: int = value(100, "frames", "of a live stream, before its first window: people walk some ten metres in them")
+    frames: int = value(
+        140,
+        "frames",
+        "of a live stream, before its first window: 20 s of vtest, gravity then within 1 deg of the whole's",
+    )
     recording_frames: int = value(2000, "frames", "the same of a recording, where waiting costs only memory; 0: all")
     max_observations: int = value(1500, "person-frames", "bounds the time; a track's errors are correlated")
     min_confidence: float = value(0.5, "1", "landmarks below are guesses behind an occluder")
