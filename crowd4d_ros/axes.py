@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from crowd4d_ros.window import FloatArray
 
@@ -43,3 +44,20 @@ def transl_to_y_up(transl: FloatArray, pelvis: FloatArray) -> FloatArray:
     """The inverse of ``transl_to_z_up``."""
     offset = pelvis[:, None]
     return to_y_up(transl + offset) - offset
+
+
+def orient_to_z_up(global_orient: FloatArray) -> FloatArray:
+    """SMPL's root orientations (…, 3), axis-angle, for a z-up world: A R(γ)."""
+    return _rotated(Z_UP_FROM_Y_UP, global_orient)
+
+
+def orient_to_y_up(global_orient: FloatArray) -> FloatArray:
+    """The inverse of ``orient_to_z_up``."""
+    return _rotated(Z_UP_FROM_Y_UP.T, global_orient)
+
+
+def _rotated(A: FloatArray, axis_angle: FloatArray) -> FloatArray:
+    if axis_angle.size == 0:  # which scipy refuses before 1.12
+        return axis_angle
+    rotation = Rotation.from_matrix(A) * Rotation.from_rotvec(axis_angle.reshape(-1, 3))
+    return np.asarray(rotation.as_rotvec()).reshape(axis_angle.shape)

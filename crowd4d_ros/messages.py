@@ -128,14 +128,6 @@ def _quantised(values: FloatArray, what: str) -> tuple[NDArray[np.int16], float]
     return np.rint(values / step).astype(np.int16).ravel(), step
 
 
-def _rotated(A: FloatArray, axis_angle: FloatArray) -> FloatArray:
-    """A R(axis_angle) as axis-angle (…, 3)."""
-    if axis_angle.size == 0:
-        return axis_angle
-    rotation = Rotation.from_matrix(A) * Rotation.from_rotvec(axis_angle.reshape(-1, 3))
-    return np.asarray(rotation.as_rotvec()).reshape(axis_angle.shape)
-
-
 def _make_calibration(types: Types, intrinsics: Intrinsics) -> Any:
     return make(
         types,
@@ -310,7 +302,7 @@ def _observation_rows(window: CrowdWindow) -> _Rows:
 def _motion_rows(window: CrowdWindow, rest_pelvis: FloatArray) -> _Rows:
     motion, valid = window.motion, window.valid
     transl = axes.transl_to_z_up(np.asarray(motion.transl, np.float64), rest_pelvis)[valid]
-    orient = _rotated(axes.Z_UP_FROM_Y_UP, np.asarray(motion.global_orient, np.float64)[valid])
+    orient = axes.orient_to_z_up(np.asarray(motion.global_orient, np.float64)[valid])
     columns = {"transl": transl, "global_orient": orient, "body_pose": np.asarray(motion.body_pose)[valid]}
     return _Rows(_keys(valid, window.track_ids, window.stamps), columns)
 
@@ -372,7 +364,7 @@ class WindowDecoder:
         keep = valid[:, start:].any(1) | observed[:, start:].any(1)
         part = np.ix_(keep, np.arange(length) >= start)
         R = axes.rotation_to_y_up(_shaped(message.camera_r, length, 3, 3))
-        orient = _rotated(axes.Z_UP_FROM_Y_UP.T, motion["global_orient"][part])
+        orient = axes.orient_to_y_up(motion["global_orient"][part])
         return CrowdWindow(
             window_id=int(message.window_id),
             segment_id=int(message.segment_id),
@@ -467,7 +459,7 @@ def states(
 ) -> Iterator[Any]:
     """crowd4d_ros/CrowdState of every new frame of a window. rest_pelvis: (N, 3) metres, J0(betas)."""
     body = motion.motion
-    orient = _rotated(axes.Z_UP_FROM_Y_UP, np.asarray(body.global_orient, np.float64))
+    orient = axes.orient_to_z_up(np.asarray(body.global_orient, np.float64))
     transl = axes.transl_to_z_up(np.asarray(body.transl, np.float64), rest_pelvis)
     joints, support = axes.to_z_up(motion.joints), axes.to_z_up(motion.support_point)
     velocity, R = axes.to_z_up(motion.velocity), axes.rotation_to_z_up(motion.cameras.R)
@@ -556,7 +548,7 @@ def read_states(
         motion=BodyMotion(
             betas=rows("betas", 10)[first],
             body_pose=dense("body_pose", 23, 3),
-            global_orient=_rotated(axes.Z_UP_FROM_Y_UP.T, dense("global_orient", 3)).astype(np.float32),
+            global_orient=axes.orient_to_y_up(dense("global_orient", 3)).astype(np.float32),
             transl=transl.astype(np.float32),
         ),
         joints=axes.to_y_up(dense("joints", 24, 3)),

@@ -43,7 +43,7 @@ class Stream:
         self.masks = [rng.integers(1, 90000, rng.integers(0, 5)).astype(np.uint32) for _ in range(people * frames)]
         self.betas = rng.normal(size=(people, 10))
         self.body_pose = rng.normal(0, 0.5, (*shape, 23, 3))
-        self.global_orient = Rotation.random(people * frames, random_state=seed).as_rotvec().reshape(*shape, 3)
+        self.global_orient = rng.normal(0, 1, (*shape, 3))
         self.transl = rng.normal(0, 10, (*shape, 3))
         self.rest_pelvis = rng.normal((0, -0.22, 0.03), 0.01, (people, 3))
         self.R, self.t = rotations(rng, frames), rng.normal(0, 1, (frames, 3))

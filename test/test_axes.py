@@ -38,3 +38,12 @@ def test_the_pelvis_of_a_body_moves_with_the_world():
     moved = axes.transl_to_z_up(transl, pelvis)
     assert np.allclose(moved + pelvis[:, None], axes.to_z_up(transl + pelvis[:, None]))
     assert np.allclose(axes.transl_to_y_up(moved, pelvis), transl)
+
+
+def test_a_body_turns_with_the_world():
+    orient = rng.normal(size=(2, 3, 3))
+    turned = Rotation.from_rotvec(axes.orient_to_z_up(orient).reshape(-1, 3)).apply([0.0, 1.0, 0.0])
+    before = Rotation.from_rotvec(orient.reshape(-1, 3)).apply([0.0, 1.0, 0.0])
+    assert np.allclose(turned, axes.to_z_up(before))
+    assert np.allclose(axes.orient_to_y_up(axes.orient_to_z_up(orient)), orient)
+    assert axes.orient_to_z_up(np.zeros((0, 3))).shape == (0, 3)

@@ -24,10 +24,9 @@ import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 import crowd4d_ros
-from crowd4d_ros.axes import Z_UP_FROM_Y_UP, rotation_to_z_up, to_z_up, transl_to_z_up
+from crowd4d_ros.axes import orient_to_z_up, rotation_to_z_up, to_z_up, transl_to_z_up
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.initialization.gravity import pitch_roll
@@ -156,9 +155,6 @@ class ResultWriter:
         boxes = motion.boxes[person, frame].astype(np.float32)
         bridged = ~motion.observed[person, frame]
         boxes[bridged] = self._projected_boxes(motion, person[bridged], frame[bridged])
-        turned = Rotation.from_matrix(Z_UP_FROM_Y_UP) * Rotation.from_rotvec(
-            motion.motion.global_orient[person, frame].reshape(-1, 3)
-        )
         rows = {
             "position": position,
             "track_id": motion.track_ids[person],
@@ -168,7 +164,7 @@ class ResultWriter:
             "boxes": boxes,
             "betas": motion.motion.betas[person],
             "body_pose": motion.motion.body_pose[person, frame],
-            "global_orient": turned.as_rotvec().reshape(-1, 3),
+            "global_orient": orient_to_z_up(motion.motion.global_orient[person, frame]),
             "transl": transl_to_z_up(motion.motion.transl, pelvis)[person, frame],
             "joints": to_z_up(motion.joints[person, frame]),
             "support_point": to_z_up(motion.support_point[person, frame]),
