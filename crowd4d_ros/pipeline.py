@@ -18,7 +18,7 @@ from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
 from crowd4d_ros.optimization.solver import Solution, optimize
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.window import BodyMotion, BoolArray, CrowdMotion, CrowdWindow, FloatArray, SurfaceMesh
-from crowd4d_ros.world import World
+from crowd4d_ros.world import LastWindow, World
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Pipeline:
         try:
             alpha0 = self._scale(window, world)
             window = scaled(window, alpha0)
-            sipc = scene_interaction_points(window.scene, config.interaction)
+            sipc = scene_interaction_points(window.scene, config.interaction, world.sipc)
             joints, lowest = self._posed(window.motion)
             pelvis = joints[..., 0, :]
             surface = build_surface(sipc, pelvis[window.valid], config.interaction)
@@ -100,7 +100,8 @@ class Pipeline:
         log.warning("%s", warning)
         joints, lowest = self._posed(window.motion)
         solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
-        return _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None), world
+        motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None)
+        return motion, replace(world, last=LastWindow.of(motion))
 
 
 def _crowd_motion(

@@ -22,6 +22,10 @@ class LastWindow:
     valid: BoolArray
     motion: BodyMotion
 
+    @staticmethod
+    def of(motion: CrowdMotion) -> LastWindow:
+        return LastWindow(motion.stamps, motion.track_ids, motion.valid, motion.motion)
+
 
 @dataclass(frozen=True)
 class World:
@@ -48,7 +52,7 @@ class World:
             scale=motion.scale if motion.valid.any() else self.scale,
             scale_is_stable=scale_is_stable,
             sipc=motion.sipc,
-            last=LastWindow(motion.stamps, motion.track_ids, motion.valid, motion.motion),
+            last=LastWindow.of(motion),
         )
 
     def save(self, path: str | Path) -> None:

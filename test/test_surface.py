@@ -137,3 +137,13 @@ def test_the_mesh_faces_up_and_scales_about_the_origin():
     np.testing.assert_allclose(larger.mesh().vertices, 1.3 * surface.mesh().vertices)
     far = np.array([[3.0, 4], [900, 7]])
     np.testing.assert_allclose(larger.height(1.3 * far)[0], 1.3 * surface.height(far)[0])
+
+
+def test_the_terrain_grows_from_window_to_window():
+    """A second window adds its cells; where both have seen the ground, the lower point stays."""
+    config = CONFIG
+    first = ScenePoints(np.array([[0.1, 0.0, 0.1], [3.1, 0.5, 0.1]]), np.ones(2), np.zeros(2, int))
+    second = ScenePoints(np.array([[0.2, 1.0, 0.2], [9.1, 0.2, 0.1]]), np.ones(2), np.zeros(2, int))
+    sipc = scene_interaction_points(second, config, scene_interaction_points(first, config))
+    assert sorted(sipc[:, 1]) == [0.0, 0.2, 0.5]
+    assert scene_interaction_points(second, config, sipc).tolist() == sipc.tolist()

@@ -8,15 +8,22 @@ from crowd4d_ros.config import InteractionConfig
 from crowd4d_ros.window import FloatArray, ScenePoints
 
 
-def scene_interaction_points(scene: ScenePoints, config: InteractionConfig) -> FloatArray:
+def scene_interaction_points(
+    scene: ScenePoints, config: InteractionConfig, seen: FloatArray | None = None
+) -> FloatArray:
     """Eq. 3–5: (M, 3) metres, world, in the order of their cells. ``scene`` is already metric.
+
+    seen: (L, 3) metres, what earlier windows gave: the terrain only grows.
 
     Eq. 5 takes the lowest point as it is. Of n noisy points it lies some sqrt(2 ln n) deviations too low,
     all over the scene alike, and a ghost below the ground wins its cell outright: single ghosts are met where
     the surface is built (``surface.without_spikes``), against their neighbours, not here.
     """
     usable = (scene.confidence >= config.confidence) & np.isfinite(scene.points).all(-1)
-    return lowest_per_cell(scene.points[usable], config.cell)
+    points = scene.points[usable]
+    if seen is not None:
+        points = np.concatenate([seen, points])
+    return lowest_per_cell(points, config.cell)
 
 
 def lowest_per_cell(points: FloatArray, cell: float) -> FloatArray:
