@@ -7,7 +7,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 DOMAINS = range(1, 102)  # above 101, DDS's ports meet the operating system's ephemeral ones
 DOMAIN_LOCK_PORT = 24500  # the port of a domain's lock, minus its number: below the ephemeral ports, above DDS's
@@ -39,3 +42,13 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def repo() -> Path:
     """The root of the source tree."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def street(repo: Path) -> NDArray[np.uint8]:
+    """(576, 768, 3) BGR, the first frame of vtest: three people."""
+    video = repo.parent / "shared" / "data" / "vtest.avi"
+    if not video.exists():
+        pytest.skip("vtest.avi is not there")
+    _, image = cv2.VideoCapture(str(video)).read()
+    return image

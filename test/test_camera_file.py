@@ -15,11 +15,10 @@ from crowd4d_ros.io.camera import (
     check_size,
     default_intrinsics,
     intrinsics_from,
-    project,
     read_camera_info,
-    undistort,
     write_camera_info,
 )
+from crowd4d_ros.lens import project, undistort
 from crowd4d_ros.window import Intrinsics
 
 K = [600.0, 0.0, 320.0, 0.0, 610.0, 240.0, 0.0, 0.0, 1.0]
@@ -133,6 +132,7 @@ def test_without_a_calibration_the_guess_says_so() -> None:
         ("plumb_bob", PLUMB_BOB),
         ("rational_polynomial", [0.1, 0.02, 0.0, 0.0, 0.01, 0.15, 0.01, 0.0]),
         ("equidistant", [0.05, -0.01, 0.0, 0.0]),
+        ("equidistant", []),
         ("plumb_bob", []),
     ],
 )

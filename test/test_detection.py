@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 
@@ -13,22 +10,12 @@ from crowd4d_ros.initialization.detection import BINS, STRIDES, NanoDet, decode,
 from crowd4d_ros.initialization.weights import Model, ModelError
 from crowd4d_ros.window import FloatArray
 
-VTEST = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 CLASSES, CERTAIN = 80, 60.0
 
 
 @pytest.fixture(scope="module")
 def detector() -> NanoDet:
     return NanoDet(DetectionConfig(), "cpu")
-
-
-@pytest.fixture(scope="module")
-def street() -> FloatArray:
-    """The first frame of vtest: three people."""
-    if not VTEST.exists():
-        pytest.skip("vtest.avi is not there")
-    _, image = cv2.VideoCapture(str(VTEST)).read()
-    return image
 
 
 def silent(width: int, height: int) -> list[FloatArray]:

@@ -11,9 +11,9 @@ import synthetic_crowd as synthetic
 
 from crowd4d_ros.config import Config, updated
 from crowd4d_ros.initialization.initializer import Initializer
-from crowd4d_ros.initialization.rectification import rectify
 from crowd4d_ros.io.camera import default_intrinsics
-from crowd4d_ros.io.camera import project as to_pixels
+from crowd4d_ros.lens import project as to_pixels
+from crowd4d_ros.lens import rectify
 from crowd4d_ros.pipeline import Pipeline
 from crowd4d_ros.window import CrowdMotion, CrowdWindow, FrameObservations, Intrinsics
 from crowd4d_ros.world import World
@@ -241,5 +241,5 @@ def test_pixels_are_straightened_for_every_lens(model: str) -> None:
     intrinsics = Intrinsics(CAMERA.width, CAMERA.height, K, np.array(LENSES[model]), model, wider)
     points = np.random.default_rng(0).uniform([-3, -2, 9], [3, 2, 12], (50, 3))
     straight = points @ wider.T
-    found = rectify(to_pixels(intrinsics, points), intrinsics)
+    found = rectify(intrinsics, to_pixels(intrinsics, points))
     np.testing.assert_allclose(found, straight[:, :2] / straight[:, 2:], atol=0.02)

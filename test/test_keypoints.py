@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from crowd4d_ros.initialization import masks
 from crowd4d_ros.initialization.keypoints import CROP, SMALL_TOES, BlazePose, Crops, Poses
 from crowd4d_ros.window import FloatArray
 
-VTEST = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 PEOPLE = np.array([[643.0, 240, 42, 83], [500, 158, 29, 75], [253, 220, 31, 88]])
 NOSE, HIPS, ANKLES, BIG_TOES, HEELS = 0, [11, 12], [15, 16], [17, 20], [19, 22]
 
@@ -21,15 +18,6 @@ NOSE, HIPS, ANKLES, BIG_TOES, HEELS = 0, [11, 12], [15, 16], [17, 20], [19, 22]
 @pytest.fixture(scope="module")
 def estimator() -> BlazePose:
     return BlazePose(KeypointsConfig(), "cpu")
-
-
-@pytest.fixture(scope="module")
-def street() -> FloatArray:
-    """The first frame of vtest: three people."""
-    if not VTEST.exists():
-        pytest.skip("vtest.avi is not there")
-    _, image = cv2.VideoCapture(str(VTEST)).read()
-    return image
 
 
 @pytest.fixture(scope="module")

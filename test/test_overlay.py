@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from synthetic_motion import body_model, crowd_motion, frames_of, nobody, people_of, windows
 
 from crowd4d_ros.config import Config
-from crowd4d_ros.io.camera import intrinsics_from, project
+from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.results import ResultWriter, posed_vertices, read_results
+from crowd4d_ros.lens import project
 from crowd4d_ros.visualization import track_color
 from crowd4d_ros.visualization.overlay import OverlayPainter, draw_overlay, write_overlay
 from crowd4d_ros.visualization.plan import plan_figure, write_plan

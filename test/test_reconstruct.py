@@ -10,8 +10,9 @@ import pytest
 import trimesh
 
 from crowd4d_ros import cli
-from crowd4d_ros.io.camera import intrinsics_from, project
+from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.results import Results, read_results
+from crowd4d_ros.lens import project
 
 VIDEO = Path(__file__).resolve().parents[2] / "shared" / "data" / "vtest.avi"
 CALIBRATION = Path(__file__).resolve().parents[1] / "config" / "vtest_camera_info.yaml"

@@ -23,10 +23,10 @@ from crowd4d_ros.initialization.gravity import Calibration, calibrate, statures
 from crowd4d_ros.initialization.lifting import mirrored
 from crowd4d_ros.initialization.motion import Tracked, TrackState, fit_motion
 from crowd4d_ros.initialization.perception import Perception
-from crowd4d_ros.initialization.rectification import rectify
 from crowd4d_ros.initialization.scene import PeopleScene, SceneModel
 from crowd4d_ros.initialization.screening import cleaned, doubtful_tracks, without
 from crowd4d_ros.initialization.trajectory import Ground
+from crowd4d_ros.lens import rectify
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.window import (
     NUM_KEYPOINTS,
@@ -365,7 +365,7 @@ def rectified_boxes(boxes: FloatArray, intrinsics: Intrinsics) -> FloatArray:
     """Boxes (…, 4) of the input image in rectified pixels: the bounds of their four undistorted corners."""
     low, size = boxes[..., :2], boxes[..., 2:]
     corners = np.stack([low, low + size * [1, 0], low + size, low + size * [0, 1]], -2)
-    flat = rectify(corners.reshape(-1, 2), intrinsics).reshape(corners.shape)
+    flat = rectify(intrinsics, corners)
     return np.concatenate([flat.min(-2), np.ptp(flat, axis=-2)], -1)
 
 

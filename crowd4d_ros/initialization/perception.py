@@ -12,8 +12,8 @@ from crowd4d_ros.config import Config, KeypointsConfig
 from crowd4d_ros.initialization import masks
 from crowd4d_ros.initialization.detection import Detections, Detector, Image, NanoDet
 from crowd4d_ros.initialization.keypoints import BlazePose, KeypointEstimator, Poses
-from crowd4d_ros.initialization.rectification import rectify
 from crowd4d_ros.initialization.tracking import UNCONFIRMED, KalmanTracker, Tracker
+from crowd4d_ros.lens import rectify
 from crowd4d_ros.window import BoolArray, FloatArray, Frame, FrameObservations, IntArray, Intrinsics
 
 LEVELS = ([5, 6], [11, 12], [15, 16])
@@ -83,7 +83,7 @@ class Perception:
             track_ids=ids[named],
             boxes=boxes[named],
             box_confidence=confidence[named],
-            keypoints_2d=rectify(poses.keypoints_2d[chosen], self._intrinsics),
+            keypoints_2d=rectify(self._intrinsics, poses.keypoints_2d[chosen]),
             keypoints_confidence=poses.confidence[chosen],
             landmarks_3d=poses.landmarks_3d[chosen],
             masks=tuple(poses.masks[index] for index in chosen),

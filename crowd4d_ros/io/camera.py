@@ -1,11 +1,10 @@
-"""Camera calibration: ROS camera_info files in and out, and from camera axes to pixels of the image."""
+"""Camera calibration: ROS camera_info files in and out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike
@@ -25,10 +24,6 @@ TYPICAL_FOCAL = 1.2
 """Focal length over the larger image side where nobody gave one: 45° wide, between a phone and a webcam."""
 FOCAL_AGREEMENT = 4.0
 """P's focal length is believed within this factor of K's; uncalibrated drivers publish zeros or ones."""
-VISIBLE_MARGIN = 1.5
-"""Rays this many times further out than the image's border are not projected: polynomials fold back there."""
-MIN_DEPTH = 0.05
-"""metres; nearer points have no usable projection."""
 
 
 class CameraInfoError(ValueError):
@@ -154,43 +149,3 @@ def write_camera_info(path: str | Path, intrinsics: Intrinsics, name: str = "cam
 def _entry(matrix: FloatArray) -> dict[str, Any]:
     rows, cols = matrix.shape
     return {"rows": rows, "cols": cols, "data": [float(number) for number in matrix.ravel()]}
-
-
-def project(intrinsics: Intrinsics, points: FloatArray) -> FloatArray:
-    """Pixels (…, 2) of the input image, distortion included, of points (…, 3) in camera axes, metres.
-
-    NaN for points behind the camera or so far outside the image that the distortion model means nothing.
-    """
-    flat = points.reshape(-1, 3).astype(np.float64)
-    depth = flat[:, 2]
-    ahead = depth > MIN_DEPTH
-    rays = flat[:, :2] / np.where(ahead, depth, 1.0)[:, None]
-    ahead &= np.linalg.norm(rays, axis=-1) < VISIBLE_MARGIN * _border_radius(intrinsics)
-    pixels = np.full((len(flat), 2), np.nan)
-    if ahead.any():
-        directions = np.concatenate([rays[ahead], np.ones((int(ahead.sum()), 1))], axis=1)[:, None]
-        still = np.zeros(3)
-        if intrinsics.distortion_model == "equidistant":
-            distortion = intrinsics.distortion if len(intrinsics.distortion) else np.zeros(4)
-            projected, _ = cv2.fisheye.projectPoints(directions, still, still, intrinsics.K, distortion)
-        else:
-            projected, _ = cv2.projectPoints(directions, still, still, intrinsics.K, intrinsics.distortion)
-        pixels[ahead] = projected.reshape(-1, 2)
-    return pixels.reshape(*points.shape[:-1], 2)
-
-
-def undistort(intrinsics: Intrinsics, pixels: FloatArray) -> FloatArray:
-    """Rays (…, 2), x/z and y/z in camera axes, of pixels (…, 2) of the input image."""
-    flat = pixels.reshape(-1, 1, 2).astype(np.float64)
-    if intrinsics.distortion_model == "equidistant" and len(intrinsics.distortion):
-        rays = cv2.fisheye.undistortPoints(flat, intrinsics.K, intrinsics.distortion)
-    else:
-        rays = cv2.undistortPoints(flat, intrinsics.K, intrinsics.distortion)
-    return np.asarray(rays, np.float64).reshape(pixels.shape)
-
-
-def _border_radius(intrinsics: Intrinsics) -> float:
-    width, height = intrinsics.width, intrinsics.height
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    middles = np.array([[width / 2, 0], [width / 2, height], [0, height / 2], [width, height / 2]], np.float64)
-    return float(np.linalg.norm(undistort(intrinsics, np.concatenate([corners, middles])), axis=-1).max())

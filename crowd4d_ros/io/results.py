@@ -30,8 +30,8 @@ from crowd4d_ros.axes import orient_to_z_up, rotation_to_z_up, to_z_up, transl_t
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.initialization.gravity import pitch_roll
-from crowd4d_ros.io.camera import project
 from crowd4d_ros.io.output import replacing
+from crowd4d_ros.lens import project
 from crowd4d_ros.repeated import counted
 from crowd4d_ros.window import CrowdMotion, FloatArray, IntArray, SurfaceMesh
 

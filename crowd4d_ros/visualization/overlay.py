@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import VisualizationConfig
-from crowd4d_ros.io.camera import project
 from crowd4d_ros.io.output import OutputError, replacing
 from crowd4d_ros.io.results import posed_vertices
+from crowd4d_ros.lens import project
 from crowd4d_ros.visualization import track_color
 from crowd4d_ros.visualization.raster import decimate, paint, shade
 from crowd4d_ros.window import CrowdMotion, FloatArray, Frame, IntArray

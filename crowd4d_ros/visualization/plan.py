@@ -15,8 +15,9 @@ from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
 from crowd4d_ros.config import VisualizationConfig
-from crowd4d_ros.io.camera import intrinsics_from, undistort
+from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.output import replacing
+from crowd4d_ros.lens import undistort
 from crowd4d_ros.visualization import track_color
 from crowd4d_ros.window import FloatArray, SurfaceMesh
 
