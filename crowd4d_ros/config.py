@@ -228,6 +228,12 @@ class WindowConfig:
 class InteractionConfig:
     """Scale, SIPC, SIS and HSIP (interaction/, Sec. 3.2)."""
 
+    coupling: str = value(
+        "hsip",
+        "hsip|none|joint_distance|direct_anchor|depth_alignment",
+        "what ties people to the scene; hsip is the paper's, the others are what it is compared with",
+    )
+    terrain: str = value("sis", "sis|plane", "the ground; plane is that of the methods that assume one")
     scale_trim: float = value(3.0, "robust sigmas", "depth ratios farther from their median are wrong tracks")
     scale_spread_floor: float = value(0.01, "ratio", "perfect agreement must not trim the last rounding error")
     cell: float = value(
@@ -255,12 +261,18 @@ class InteractionConfig:
     bridge: float = value(2.0, "s", "longest time from a met surface for which the filter's depth is believed")
     max_range: float = value(3.0, "m", "ceiling of Eq. 16: grazing rays part without bound, and the hinge with them")
     lone_range: float = value(0.5, "m", "the range where no ray met the surface: the paper's fixed constant")
+    lift_radius: float = value(
+        0.1,
+        "body sizes",
+        "depth_alignment: a scene point this near a joint's pixel is on the body: half a torso's width",
+    )
 
 
 @dataclass(frozen=True)
 class OptimizationConfig:
     """Energy weights and the schedule (optimization/, Sec. 3.3-3.5, Table 1)."""
 
+    stages: int = value(2, "stages", "1 leaves the poses as they are, 0 the whole initial motion; the third is missing")
     stage1_iterations: int = value(150, "iterations", "the paper's")
     stage2_iterations: int = value(150, "iterations", "the paper's")
     stage1_learning_rate: float = value(0.01, "per iteration", "the paper's")
@@ -280,6 +292,12 @@ class OptimizationConfig:
     )
     weight_hsip_y: float = value(
         100.0, "1/m²", "λ of Eq. 18: feet within 2 cm of the ground; 10 leaves 3 cm, 1000 adds to jitter"
+    )
+    weight_joint_distance: float = value(
+        100.0, "1/m²", "interaction.coupling joint_distance: what Eq. 18's height costs, as it stands in its place"
+    )
+    weight_depth: float = value(
+        10.0, "1/m", "interaction.coupling depth_alignment: as steep as Eq. 17 half a metre off"
     )
     weight_beta: float = value(
         0.1, "1", "λ of Eq. 25: one deviation of stature costs what 1% of a body size does in Eq. 22"
@@ -303,6 +321,10 @@ class OptimizationConfig:
     )
     keypoints: int = value(17, "keypoints", "the paper's layout; 23 adds the feet")
     min_size: float = value(10.0, "px", "A of Eq. 22 at least: no detector finds smaller people")
+    contact_height: float = value(
+        0.05, "m", "joint_distance: toes and heels this near the lowest vertex touch the ground"
+    )
+    depth_metres: float = value(0.05, "m", "Charbonnier width of depth_alignment: far below what depth maps are off")
     stable_iterations: int = value(10, "iterations", "the scale is watched this long before it counts as stable")
     stable_change: float = value(0.001, "relative", "and may change by this much: 2 cm at 20 m")
     support_refresh: int = value(25, "iterations", "the lowest vertex is sought over the whole mesh this often")
@@ -418,8 +440,8 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def to_yaml(config: Config) -> str:
-    """The configuration as commented YAML: each value with its unit and its reason."""
+def to_yaml(config: Any) -> str:
+    """A configuration (any of these dataclasses) as commented YAML: each value with its unit and its reason."""
     lines: list[str] = []
     _write(config, lines, "")
     return "\n".join(lines) + "\n"

@@ -11,11 +11,12 @@ import torch
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.device import choose_device, limit_threads
+from crowd4d_ros.interaction.anchors import coupling
 from crowd4d_ros.interaction.point_cloud import scene_interaction_points
-from crowd4d_ros.interaction.proxy import anchor_proxies
 from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
 from crowd4d_ros.optimization.solver import Solution, optimize
+from crowd4d_ros.optimization.stages import stages
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.window import BodyMotion, BoolArray, CrowdMotion, CrowdWindow, FloatArray, SurfaceMesh
 from crowd4d_ros.world import LastWindow, World
@@ -32,6 +33,8 @@ class Pipeline:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.coupling = coupling(config.interaction)
+        stages(config.optimization, self.coupling)  # what does not exist is refused before any work
         limit_threads(config.threads)
         self.device = choose_device(config.device)
         self.body = BodyModel.load(config.body, device=self.device)
@@ -50,19 +53,17 @@ class Pipeline:
             window = scaled(window, alpha0)
             sipc = scene_interaction_points(window.scene, config.interaction, world.sipc)
             joints, lowest = self._posed(window.motion)
-            pelvis = joints[..., 0, :]
-            surface = build_surface(sipc, pelvis[window.valid], config.interaction)
+            surface = build_surface(sipc, joints[window.valid, 0], config.interaction)
         except (ScaleError, SurfaceError) as error:
             return self._without_scene(window, world, alpha0, error)
-        proxy = anchor_proxies(
-            pelvis, lowest, window.valid, window.cameras.centers, _seconds(window), surface, config.interaction
-        )
+        proxy = self.coupling.anchor(window, joints, lowest, surface, config.interaction)
         solution = optimize(
             window,
             proxy,
             self.body,
             self.prior,
             config.optimization,
+            coupling=self.coupling,
             scale_is_stable=world.scale_is_stable or window.scale_source in METRIC,
             previous=world.last,
         )
@@ -75,7 +76,7 @@ class Pipeline:
         A scene that is metric already keeps its metres, which more people vouch for than this window has: α0 is then
         a check, and logged.
         """
-        if world.scale is not None or not window.valid.any():
+        if world.scale is not None or not window.valid.any() or not self.coupling.is_scaled:
             return world.scale or 1.0
         _, lowest = self._posed(window.motion)
         alpha0 = initial_scale(lowest, window.valid, window.cameras, window.scene, self.config.interaction)
@@ -130,7 +131,7 @@ def _crowd_motion(
         motion=solution.motion,
         joints=solution.joints,
         support_point=support,
-        velocity=velocities(pelvis, window.valid, _seconds(window)),
+        velocity=velocities(pelvis, window.valid, window.seconds),
         confidence=window.box_confidence * window.keypoints_confidence.mean(-1) * window.observed,
         sipc=sipc,
         surface=NO_SURFACE if surface is None else surface.mesh(),
@@ -150,7 +151,3 @@ def velocities(positions: FloatArray, valid: BoolArray, seconds: FloatArray) -> 
     elapsed = seconds[after] - seconds[before]
     moving = valid & (elapsed > 0)
     return np.where(moving[..., None], step / np.where(moving, elapsed, 1.0)[..., None], 0.0)
-
-
-def _seconds(window: CrowdWindow) -> FloatArray:
-    return np.asarray((window.stamps - window.stamps[0]) / 1e9)

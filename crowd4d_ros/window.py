@@ -184,6 +184,11 @@ class CrowdWindow:
     def num_frames(self) -> int:
         return len(self.stamps)
 
+    @property
+    def seconds(self) -> FloatArray:
+        """(T,) since the first frame."""
+        return np.asarray((self.stamps - self.stamps[0]) / 1e9)
+
 
 @dataclass(frozen=True)
 class SurfaceMesh:

@@ -16,7 +16,7 @@ from torch import Tensor
 from crowd4d_ros.body.skeleton import JOINTS, mirrored
 from crowd4d_ros.body.smpl import BodyModel, PosedBody
 
-_VERTICES = {
+VERTICES = {
     "nose": 332,
     "left_eye": 2800,
     "right_eye": 6260,
@@ -29,6 +29,7 @@ _VERTICES = {
     "right_small_toe": 6624,
     "right_heel": 6787,
 }
+"""Keypoint name → its vertex."""
 
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -39,6 +40,9 @@ KEYPOINTS = (
 
 INDEX = {name: index for index, name in enumerate(KEYPOINTS)}
 """Keypoint name → its row."""
+
+SOLES = tuple(row for name, row in INDEX.items() if name.endswith(("toe", "heel")))
+"""Rows of the keypoints under a foot."""
 
 MIRROR = mirrored(KEYPOINTS)
 """For each keypoint, the row of its other side's."""
@@ -57,7 +61,7 @@ _BONES = (
 LIMBS: tuple[tuple[int, int], ...] = tuple((INDEX[a], INDEX[b]) for a, b in (bone.split() for bone in _BONES))
 """Pairs of rows to draw lines between."""
 
-_SOURCES = (*JOINTS, *_VERTICES)
+_SOURCES = (*JOINTS, *VERTICES)
 _ROWS = tuple(_SOURCES.index(name) for name in KEYPOINTS)
 
 
@@ -69,5 +73,5 @@ def keypoints(model: BodyModel, betas: Tensor, body_pose: Tensor, global_orient:
 def posed_keypoints(model: BodyModel, body: PosedBody) -> Tensor:
     """``keypoints`` of bodies whose kinematics are already there."""
     device = body.joints.device
-    surface = model.skin(body, torch.tensor(list(_VERTICES.values()), device=device))
+    surface = model.skin(body, torch.tensor(list(VERTICES.values()), device=device))
     return torch.cat([body.joints, surface], -2)[..., torch.tensor(_ROWS, device=device), :]

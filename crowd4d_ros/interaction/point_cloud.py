@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crowd4d_ros.config import InteractionConfig
-from crowd4d_ros.window import FloatArray, ScenePoints
+from crowd4d_ros.window import BoolArray, FloatArray, ScenePoints
 
 
 def scene_interaction_points(
@@ -19,11 +19,15 @@ def scene_interaction_points(
     all over the scene alike, and a ghost below the ground wins its cell outright: single ghosts are met where
     the surface is built (``surface.without_spikes``), against their neighbours, not here.
     """
-    usable = (scene.confidence >= config.confidence) & np.isfinite(scene.points).all(-1)
-    points = scene.points[usable]
+    points = scene.points[reliable(scene, config)]
     if seen is not None:
         points = np.concatenate([seen, points])
     return lowest_per_cell(points, config.cell)
+
+
+def reliable(scene: ScenePoints, config: InteractionConfig) -> BoolArray:
+    """Eq. 4: (P,) the points to be trusted."""
+    return np.asarray((scene.confidence >= config.confidence) & np.isfinite(scene.points).all(-1))
 
 
 def lowest_per_cell(points: FloatArray, cell: float) -> FloatArray:

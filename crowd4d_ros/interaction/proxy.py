@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Proxy:
     depth: (N, T) μ̃ of Eq. 13, relative to the initial root. reference: (N, T, 3) r* (Eq. 14).
     point: (N, T, 3) s*, the HSIP (Eq. 15). range: (N, T) metres (Eq. 16).
     valid: (N, T) the person is there, and a ray met the surface then or within ``bridge`` seconds.
+    scene_points: (P, 3) what feet are drawn to by interaction.coupling joint_distance; empty else.
     """
 
     anchor: FloatArray
@@ -38,6 +39,7 @@ class Proxy:
     point: FloatArray
     range: FloatArray
     valid: BoolArray
+    scene_points: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 def anchor_proxies(
@@ -62,8 +64,8 @@ def anchor_proxies(
     pelvis, lowest = (np.where(valid[..., None], a, ahead) for a in (pelvis, lowest))
     anchor = np.stack([pelvis[..., 0], lowest[..., 1], pelvis[..., 2]], -1)
     probe = anchor - [0.0, config.probe_offset, 0.0]
-    hit_mu, met = _meeting(camera, anchor, valid, surface, config)
-    probe_mu, probe_met = _meeting(camera, probe, valid, surface, config)
+    hit_mu, met = meeting(camera, anchor, valid, surface, config)
+    probe_mu, probe_met = meeting(camera, probe, valid, surface, config)
 
     distance = np.linalg.norm(pelvis - camera, axis=-1)
     metres, trusted = smoothed(probe_mu * distance, probe_met, seconds, config)
@@ -79,7 +81,7 @@ def anchor_proxies(
     return Proxy(anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, valid & trusted)
 
 
-def _meeting(
+def meeting(
     camera: FloatArray, target: FloatArray, valid: BoolArray, surface: Surface, config: InteractionConfig
 ) -> tuple[FloatArray, BoolArray]:
     """Eq. 10: μ of the rays from the cameras through the targets (N, T, 3), and where it can be trusted."""

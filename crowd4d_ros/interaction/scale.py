@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crowd4d_ros.config import InteractionConfig
-from crowd4d_ros.interaction.point_cloud import scene_interaction_points
+from crowd4d_ros.interaction.point_cloud import reliable, scene_interaction_points
 from crowd4d_ros.interaction.surface import NOWHERE_TO_STAND, SurfaceError, build_surface
 from crowd4d_ros.window import BoolArray, Cameras, CrowdWindow, FloatArray, ScenePoints
 
@@ -98,7 +98,7 @@ def scaled(window: CrowdWindow, alpha: float) -> CrowdWindow:
 
 
 def _typical_distance(cameras: Cameras, scene: ScenePoints, config: InteractionConfig) -> float:
-    usable = (scene.confidence >= config.confidence) & np.isfinite(scene.points).all(-1)
+    usable = reliable(scene, config)
     if not usable.any():
         raise SurfaceError(NOWHERE_TO_STAND)
     offset = scene.points[usable] - cameras.centers[scene.keyframe[usable]]

@@ -228,7 +228,9 @@ def build_surface(sipc: FloatArray, people: FloatArray, config: InteractionConfi
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in nodes), indexing="ij"), -1) * spacing + corner
     at_nodes = grid @ plane[:2] + plane[2]
     residual = points[:, 1] - (points[:, [0, 2]] @ plane[:2] + plane[2])
-    heights = at_nodes + faded(points[:, [0, 2]], residual, grid, config)
+    heights = at_nodes
+    if config.terrain != "plane":
+        heights = at_nodes + faded(points[:, [0, 2]], residual, grid, config)
     return Surface(heights, corner, spacing, _kept(heights, spacing, config.long_edge), plane)
 
 

@@ -57,6 +57,27 @@ def hsip_projection(anchor: Tensor, probe: Tensor, size: Tensor, valid: Tensor) 
     return (_masked(anchor - probe, valid) / _masked(size, valid, 1.0)[..., None]).square().sum()
 
 
+def joint_distance(
+    soles: Tensor, lowest_y: Tensor, nearest: Tensor, alpha: Tensor, height: float, valid: Tensor
+) -> Tensor:
+    """Joint distance of Table 6, m²: what touches the ground is at scene points; the mean over a body's joints.
+
+    soles and the scene points nearest to them, before α: (N, T, J, 3); lowest_y: (N, T), and joints less than
+    ``height`` metres above it touch the ground, whatever it is; alpha: ().
+    """
+    touches = valid[..., None] & (soles.detach()[..., 1] - lowest_y.detach()[..., None] < height)
+    squared = _masked(soles - alpha * nearest, touches).square().sum(-1)
+    return (squared.sum(-1) / touches.sum(-1).clamp(min=1)).sum()
+
+
+def depth(pelvis: Tensor, reference: Tensor, alpha: Tensor, metres: float, valid: Tensor) -> Tensor:
+    """VideoMimic's L_3D of the root alone, m: root (N, T, 3) and where the scene's depth puts it, before α: ().
+
+    The distance is rounded off within ``metres`` (Charbonnier): Adam circles around a kink, and α never settles.
+    """
+    return _charbonnier(_masked(pelvis - alpha * reference, valid).square().sum(-1), metres).sum()
+
+
 @dataclass(frozen=True)
 class Neighbours:
     """Eq. 21's edges over all frames: person, neighbour, frame and weight, each (E,)."""

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowd4d_ros.body.keypoints import posed_keypoints
+from crowd4d_ros.body.keypoints import SOLES, posed_keypoints
 from crowd4d_ros.body.smpl import UP, BodyModel, PosedBody
 from crowd4d_ros.camera import project
 from crowd4d_ros.config import ConfigError, OptimizationConfig
+from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 from crowd4d_ros.interaction.proxy import Proxy
 from crowd4d_ros.optimization import energies
 from crowd4d_ros.optimization.seam import seam
@@ -53,23 +55,24 @@ def optimize(
     prior: PosePrior,
     config: OptimizationConfig,
     *,
+    coupling: Coupling = COUPLINGS["hsip"],
     scale_is_stable: bool = False,
     previous: LastWindow | None = None,
 ) -> Solution:
     """Stages 1 and 2 of Table 1 on one window.
 
-    window: already scaled by α0 (``interaction.scale.scaled``), as ``proxy`` is. body, prior: on the device
-    and of the dtype to compute with. scale_is_stable: the world's scale is known, α stays 1. previous: the
-    last window's answer; frames that both windows have keep it exactly, and the new frames start from it.
+    window: already scaled by α0 (``interaction.scale.scaled``), as ``proxy``, which ``coupling`` made, is. body,
+    prior: on the device and of the dtype to compute with. scale_is_stable: the world's scale is known, α stays 1.
+    previous: the last window's answer; frames that both windows have keep it exactly, and the new frames start from it.
     A term that is not finite ends the window with a warning that names it, in the last good state.
     """
     if config.reprojection_reference not in ("initial", "detected"):
         raise ConfigError(
             f"optimization.reprojection_reference is 'initial' or 'detected', not '{config.reprojection_reference}'"
         )
-    problem = _Problem(window, proxy, body, prior, config, scale_is_stable, previous)
+    problem = _Problem(window, proxy, body, prior, config, coupling, scale_is_stable, previous)
     if window.valid.any():
-        for stage in stages(config):
+        for stage in stages(config, coupling):
             if not problem.run(stage):
                 break
     return problem.solution()
@@ -85,12 +88,14 @@ class _Problem:
         body: BodyModel,
         prior: PosePrior,
         config: OptimizationConfig,
+        coupling: Coupling,
         scale_is_stable: bool,
         previous: LastWindow | None,
     ) -> None:
         self.body, self.prior, self.config, self.weights = body, prior, config, weights(config)
-        self.scale_is_given = self.scale_is_stable = scale_is_stable
-        self.is_rooted = self.pose_is_free = False
+        self.coupling = coupling
+        self.scale_is_given = self.scale_is_stable = scale_is_stable or not coupling.is_scaled
+        self.has_settled = self.pose_is_free = False
         self.alphas: list[float] = []
         self.energies: dict[str, list[float]] = {}
         self.warnings: list[str] = []
@@ -101,10 +106,11 @@ class _Problem:
         self.R, self.t = self._tensor(window.cameras.R), self._tensor(window.cameras.t)
         area = np.where(window.valid, window.boxes[..., 2] * window.boxes[..., 3], 0.0)
         self.size = self._tensor(np.maximum(np.sqrt(np.maximum(area, 0.0)), config.min_size))
+        self.scene_tree = cKDTree(proxy.scene_points)
         self.reference, self.point, self.reach = (self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range))
         self.graph = energies.neighbours(
             proxy.point,
-            window.valid & proxy.valid,
+            window.valid & proxy.valid & (config.weight_crowd > 0),
             config.crowd_stride,
             config.crowd_neighbours,
             config.crowd_radius,
@@ -162,7 +168,7 @@ class _Problem:
             optimizer.step()
         for name, value in zip(values, weighted.tolist(), strict=True):
             self.energies.setdefault(name, []).append(value)
-        if "log_alpha" in stage.variables and not self.is_rooted:
+        if "log_alpha" in stage.variables and not self.has_settled:
             self._warn(f"the scale did not settle in {stage.name}: people stay where their size puts them")
         return True
 
@@ -204,6 +210,8 @@ class _Problem:
             ),
             "hsip_xz": lambda: energies.hsip_xz(pelvis, self.point, self.reach, alpha, held),
             "hsip_y": lambda: energies.hsip_y(lowest_y, self.point[..., UP], alpha, held),
+            "joint_distance": lambda: self._joint_distance(posed, lowest_y, alpha),
+            "depth": lambda: energies.depth(pelvis, self.reference, alpha, config.depth_metres, held),
             "beta": lambda: energies.shape_prior(betas, valid),
             "tau": lambda: energies.translation_smoothness(pelvis, valid),
             "gamma": lambda: energies.rotation_smoothness(orient, valid),
@@ -241,6 +249,12 @@ class _Problem:
     def _keypoints(self, posed: PosedBody) -> Tensor:
         return posed_keypoints(self.body, posed)[..., : self.config.keypoints, :]
 
+    def _joint_distance(self, posed: PosedBody, lowest_y: Tensor, alpha: Tensor) -> Tensor:
+        soles = posed_keypoints(self.body, posed)[..., list(SOLES), :]
+        _, index = self.scene_tree.query(_array(soles / alpha))
+        nearest = self._tensor(self.scene_tree.data[index])
+        return energies.joint_distance(soles, lowest_y, nearest, alpha, self.config.contact_height, self.has_proxy)
+
     @torch.no_grad()
     def _refresh_support(self) -> None:
         """The vertices that are the lowest of anybody at any time: the only ones skinned until the next."""
@@ -249,18 +263,20 @@ class _Problem:
     @torch.no_grad()
     def _root_once_stable(self, optimizer: torch.optim.Optimizer) -> None:
         """τ ← r*, scaled, as soon as α has settled: from there on depth comes from the scene."""
-        if self.is_rooted:
+        if self.has_settled:
             return
         self.alphas.append(float(self.variables["log_alpha"]))
         recent = self.alphas[-self.config.stable_iterations :]
         settled = len(recent) == self.config.stable_iterations and np.ptp(recent) < self.config.stable_change
         if not (settled or self.scale_is_given):
             return
+        self.has_settled = self.scale_is_stable = True
+        if not self.coupling.is_rooted:
+            return
         pelvis = self.variables["pelvis"]
         reference = self.variables["log_alpha"].exp() * self.reference
         pelvis.copy_(torch.where(self.has_proxy[..., None], reference, pelvis))
         optimizer.state.pop(pelvis, None)  # its momentum belonged to the place it left
-        self.is_rooted = self.scale_is_stable = True
 
     def _warn(self, message: str) -> None:
         logger.warning(message)
