@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import crowd4d_ros
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.initialization.initializer import Initializer, StreamError
@@ -32,7 +31,7 @@ from crowd4d_ros.io.output import prepare_folder, replacing_folder
 from crowd4d_ros.io.results import ResultWriter, plain, read_surface, read_tracks
 from crowd4d_ros.io.resume import WorkFolder, key_of
 from crowd4d_ros.pipeline import Pipeline
-from crowd4d_ros.repeated import Collector
+from crowd4d_ros.repeated import collecting
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
 from crowd4d_ros.visualization.plan import write_plan
 from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, FrameObservations, Intrinsics
@@ -105,7 +104,7 @@ def reconstruct(
 
     Raises the errors of io and of the pipeline, each with a message for the user, and Interrupted.
     """
-    with _collecting() as warnings:
+    with collecting() as warnings:
         run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline, warnings)
         try:
             run.reconstruct()
@@ -271,17 +270,6 @@ def _intrinsics(options: Options, source: FrameSource) -> Intrinsics:
         return default_intrinsics(source.width, source.height)
     check_size(intrinsics, source.width, source.height)
     return intrinsics
-
-
-@contextmanager
-def _collecting() -> Iterator[dict[str, None]]:
-    """Whatever this package warns of, each text once, in order."""
-    logger, collector = logging.getLogger(crowd4d_ros.__name__), Collector()
-    logger.addHandler(collector)
-    try:
-        yield collector.texts
-    finally:
-        logger.removeHandler(collector)
 
 
 def _progress(what: str, total: int | None) -> Any:

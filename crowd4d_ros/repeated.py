@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def counted(texts: Iterable[str]) -> list[str]:
@@ -39,6 +40,17 @@ class Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.texts[record.getMessage()] = None
+
+
+@contextmanager
+def collecting() -> Iterator[dict[str, None]]:
+    """Whatever this package warns of, each text once, in order."""
+    logger, collector = logging.getLogger(__package__), Collector()
+    logger.addHandler(collector)
+    try:
+        yield collector.texts
+    finally:
+        logger.removeHandler(collector)
 
 
 def _kind(text: str) -> str:

@@ -26,10 +26,11 @@ from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, updated
 from crowd4d_ros.initialization.detection import Detections
 from crowd4d_ros.initialization.tracking import KalmanTracker
+from crowd4d_ros.io.arrays import load_list, load_state, save_list
 from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.output import OutputError, prepare_folder, replacing
 from crowd4d_ros.io.results import COLUMNS, CROWD, Results, ResultWriter, read_results
-from crowd4d_ros.io.resume import WorkFolder, key_of, load_list, load_state, save_list
+from crowd4d_ros.io.resume import WorkFolder, key_of
 from crowd4d_ros.window import CrowdMotion, FrameObservations
 from crowd4d_ros.world import World
 

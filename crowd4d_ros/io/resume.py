@@ -10,29 +10,23 @@ import hashlib
 import json
 import logging
 import shutil
-import typing
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 import crowd4d_ros
 from crowd4d_ros.config import Config, flatten
+from crowd4d_ros.io.arrays import load_list, load_state, save_list
 from crowd4d_ros.io.output import replacing
 from crowd4d_ros.window import CrowdMotion, FrameObservations
 from crowd4d_ros.world import World
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 CHUNK = 20
 """frames of observations per file: a crash costs some seconds of perception."""
-STATE = "state."
-"""Prefix of a state's arrays beside those of the items, which begin with their number."""
 SAMPLE = 1 << 20
 """bytes hashed at both ends of an input file: enough to tell recordings apart without reading them."""
 
@@ -136,63 +130,3 @@ def _sample(path: Path) -> bytes:
         head = file.read(SAMPLE)
         file.seek(max(0, path.stat().st_size - SAMPLE))
         return hashlib.sha256(head + file.read(SAMPLE)).digest()
-
-
-def save_list(path: Path, items: list[Any], state: dict[str, NDArray[Any]] | None = None) -> None:
-    """Frozen dataclasses of arrays (window.py's), and a ``state``, in one npz without pickles."""
-    arrays = {f"{STATE}{name}": array for name, array in (state or {}).items()}
-    for index, item in enumerate(items):
-        _pack(item, f"{index}", arrays)
-    named: dict[str, Any] = {"count": np.array(len(items)), **arrays}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **named)
-
-
-def load_list(path: Path, kind: type[T]) -> list[T]:
-    """What ``save_list`` wrote of items of type ``kind``."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    return [_unpack(kind, f"{index}", arrays) for index in range(int(arrays["count"]))]
-
-
-def load_state(path: Path) -> dict[str, NDArray[Any]]:
-    """The state that ``save_list`` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name.removeprefix(STATE): file[name] for name in file.files if name.startswith(STATE)}
-
-
-def _pack(item: Any, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-    for entry in fields(item):
-        value, key = getattr(item, entry.name), f"{name}.{entry.name}"
-        if is_dataclass(value):
-            _pack(value, key, arrays)
-        elif isinstance(value, np.ndarray):
-            arrays[key] = value
-        elif isinstance(value, tuple) and all(isinstance(part, np.ndarray) for part in value):
-            arrays[f"{key}#lengths"] = np.array([len(part) for part in value], np.int64)
-            arrays[f"{key}#parts"] = np.concatenate(value) if value else np.zeros(0)
-        else:
-            arrays[f"{key}#json"] = np.frombuffer(json.dumps(value, default=_number).encode(), np.uint8)
-
-
-def _number(value: Any) -> Any:
-    return value.item()  # NumPy's scalars, the only other thing that window.py's types hold
-
-
-def _unpack(kind: type[T], name: str, arrays: dict[str, NDArray[Any]]) -> T:
-    types = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for entry in fields(kind):  # type: ignore[arg-type]
-        key = f"{name}.{entry.name}"
-        if is_dataclass(types[entry.name]):
-            values[entry.name] = _unpack(types[entry.name], key, arrays)
-        elif key in arrays:
-            values[entry.name] = arrays[key]
-        elif f"{key}#lengths" in arrays:
-            ends = np.cumsum(arrays[f"{key}#lengths"])[:-1]
-            parts = np.split(arrays[f"{key}#parts"], ends) if len(arrays[f"{key}#lengths"]) else []
-            values[entry.name] = tuple(parts)
-        else:
-            value = json.loads(arrays[f"{key}#json"].tobytes())
-            values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
