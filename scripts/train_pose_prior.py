@@ -20,19 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.rotations import compose, relative_log
+from crowd4d_ros.body.rotations import relative_log
 from crowd4d_ros.body.skeleton import JOINTS, mirror_pose
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.priors.pose import GaussianPosePrior, energy
+from crowd4d_ros.synthetic.mocap import unbroken, upright_feet
 
 ROOT = Path(__file__).resolve().parents[1]
-
-SPLAY = np.radians(20.0)
-"""The CMU skeleton rests with each leg out by 20°, and its feet with them. The retargeting aligned the legs
-with SMPL's but not the feet, which so stand on their edges (measured: 18°); they are turned back."""
-
-ANKLE_LIMIT = np.radians(100.0)
-"""No ankle turns that far, in three axes together; two clips have one that is broken by half a turn."""
 
 FREEDOM = {
     **dict.fromkeys(JOINTS[1:], 3.0),
@@ -43,24 +37,6 @@ FREEDOM = {
 """Degrees of standard deviation added to each axis of a joint. The recordings have no collar and hand motion,
 one axis of the wrist, and no error of the observations; without it those axes would be rigid. Collars and
 wrists get what they move in walking, all others the noise of a good fit."""
-
-
-def upright_feet(body_pose: Tensor) -> Tensor:
-    """Poses (F, 23, 3) with the feet's splay undone: R_ankle A and, below it, Aᵀ R_toes A."""
-    pose = body_pose.clone()
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        ankle, toes = JOINTS.index(f"{side}_ankle") - 1, JOINTS.index(f"{side}_foot") - 1
-        turn = torch.tensor([0.0, 0.0, sign * SPLAY], dtype=pose.dtype).expand(len(pose), 3)
-        pose[:, ankle] = compose(pose[:, ankle], turn)
-        pose[:, toes] = compose(compose(-turn, pose[:, toes]), turn)
-    return pose
-
-
-def unbroken(body_pose: Tensor) -> Tensor:
-    """Which of the poses (F, 23, 3) a human body could have taken: (F,) bool."""
-    ankles = [JOINTS.index("left_ankle") - 1, JOINTS.index("right_ankle") - 1]
-    possible: Tensor = (body_pose[:, ankles].norm(dim=-1) < ANKLE_LIMIT).all(-1)
-    return possible
 
 
 def fit(body_pose: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Crowds with exact truth: terrain, people, cameras, and what an initializer would see of them."""
