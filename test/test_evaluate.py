@@ -1,0 +1,336 @@
+"""Answers from memory and from files against the truth, the frames and people that count, and what is printed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthetic_motion import body_model, windows
+from synthetic_truth import exact_body, flat_truth
+
+from crowd4d_ros.cli import USER_ERROR, main
+from crowd4d_ros.config import Config
+from crowd4d_ros.evaluation.comparison import TRACKINGS, EvaluationConfig, EvaluationError, Tracking
+from crowd4d_ros.evaluation.crowds import (
+    Crowd,
+    CrowdError,
+    GroundTruth,
+    crowd_of_motions,
+    ground_truth,
+)
+from crowd4d_ros.evaluation.evaluate import evaluate
+from crowd4d_ros.evaluation.meaning import MEANING
+from crowd4d_ros.evaluation.metrics import PROFILES, Profile
+from crowd4d_ros.evaluation.reading import read_crowd, read_ground_truth
+from crowd4d_ros.evaluation.report import document, people_table, table
+from crowd4d_ros.evaluation.virtual_crowd import COCO_OF_54, SCHEMA
+from crowd4d_ros.io.results import ResultWriter
+from crowd4d_ros.synthetic.answer import perfect_answer
+from crowd4d_ros.synthetic.config import ObservationConfig
+from crowd4d_ros.synthetic.files import write_observations, write_truth
+from crowd4d_ros.synthetic.observation import observe
+from crowd4d_ros.synthetic.truth import Truth
+from crowd4d_ros.window import BodyMotion, CrowdMotion
+
+PEOPLE, FRAMES = 5, 24
+MM, NOTHING = 0.1, 1e-4
+"""What single precision and files leave of errors in mm, of others."""
+
+
+@pytest.fixture(scope="module")
+def made() -> Truth:
+    """Seen by a camera that moves, on a slope."""
+    return flat_truth(PEOPLE, FRAMES, seed=2, slope=(0.02, -0.05), camera_velocity=(0.4, 0.1, -0.3))
+
+
+@pytest.fixture(scope="module")
+def truth(made: Truth) -> GroundTruth:
+    return ground_truth(made, exact_body())
+
+
+@pytest.fixture(scope="module")
+def folder(made: Truth, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """truth.npz, observations.npz without errors, and the same as the answer of three windows, in answer/."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_truth(folder / "truth.npz", made)
+    window = observe(made, exact_body(), ObservationConfig().scaled(0), np.random.default_rng(0))
+    write_observations(folder / "observations.npz", window)
+    writer = ResultWriter(folder / "answer", Config(), body_model())
+    writer.folder.mkdir()
+    for motion in windows(answer(made), length=12, overlap=4):
+        writer.add(motion)
+    writer.close({"windows": writer._windows})
+    return folder
+
+
+def answer(truth: Truth) -> CrowdMotion:
+    """The truth as one window's answer, in the single precision of answers."""
+    names = ("betas", "body_pose", "global_orient", "transl")
+    single = BodyMotion(*(np.asarray(getattr(truth.motion, name), np.float32) for name in names))
+    return replace(perfect_answer(truth), motion=single, observed=truth.valid)
+
+
+def assert_perfect(values: dict[str, float], *, but: Sequence[str] = ()) -> None:
+    ones = {"ppds", "pa_ppds", "pcod", "recall", "occluded_recall", "idf1", "mota", "hota"}
+    of_the_answer_alone = {"seam_jump", "seam_jump_elsewhere"}
+    for name, value in values.items():
+        if name not in of_the_answer_alone and name not in but and not np.isnan(value):
+            tolerance = MM if "mpjpe" in name or name == "accel" else NOTHING
+            assert value == pytest.approx(1.0 if name in ones else 0.0, abs=tolerance), name
+
+
+def changed(truth: GroundTruth, **arrays: NDArray[Any]) -> GroundTruth:
+    return replace(truth, crowd=replace(truth.crowd, **arrays))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_truth_in_files_is_perfect(profile: Profile, folder: Path) -> None:
+    """z up and back, single precision, windows pieced together, a moving camera, a slope."""
+    truth = read_ground_truth(folder, body_model())
+    for prediction in (".", "truth.npz", "answer"):
+        assert_perfect(evaluate(read_crowd(folder / prediction, body_model()), truth, profile, "ids").values)
+
+
+def test_observations_without_errors_are_nearly_perfect(folder: Path) -> None:
+    values = evaluate(
+        read_crowd(folder / "observations.npz", body_model()), read_ground_truth(folder, body_model())
+    ).values
+    assert values["mpjpe"] - 150.0 * (1 - values["recall"]) < 5.0
+    assert values["world_error"] < 0.02
+
+
+def test_windows_are_pieced_together(made: Truth, truth: GroundTruth) -> None:
+    whole = crowd_of_motions([answer(made)], body_model())
+    pieces = crowd_of_motions(windows(answer(made), length=12, overlap=4), body_model())
+    np.testing.assert_array_equal(pieces.joints, whole.joints)
+    np.testing.assert_array_equal(pieces.boxes, whole.boxes)
+    assert np.flatnonzero(pieces.is_border).tolist() == [12, 20]
+    assert not whole.is_border.any()
+    assert_perfect(evaluate(pieces, truth).values)
+
+
+def test_results_know_where_windows_begin(folder: Path) -> None:
+    assert np.flatnonzero(read_crowd(folder / "answer", body_model()).is_border).tolist() == [12, 20]
+
+
+def test_people_not_found_in_a_window_are_missing_there(made: Truth, truth: GroundTruth) -> None:
+    first, *rest = windows(answer(made), length=12, overlap=4)
+    valid = first.valid.copy()
+    valid[1] = False
+    crowd = crowd_of_motions([replace(first, valid=valid), *rest], body_model())
+    assert np.isnan(crowd.joints[1, :12]).all()
+    evaluation = evaluate(crowd, truth, tracking="ids")
+    assert evaluation.people["recall"][1] == pytest.approx((FRAMES - 12) / FRAMES)
+    assert evaluation.frames["recall"].tolist() == [1 - 1 / PEOPLE] * 12 + [1.0] * (FRAMES - 12)
+
+
+def test_the_authors_look_at_the_first_frames_only(truth: GroundTruth) -> None:
+    config = EvaluationConfig(author_frames=10)
+    assert evaluate(truth.crowd, truth, "author_native", config=config).num_frames == 10
+    assert evaluate(truth.crowd, truth, "standard", config=config).num_frames == FRAMES
+
+
+def test_frames_are_paired_by_their_time(truth: GroundTruth, caplog: pytest.LogCaptureFixture) -> None:
+    later = truth.crowd.take(np.arange(6, FRAMES))
+    evaluation = evaluate(later, truth, "standard")
+    assert evaluation.num_frames == FRAMES - 6
+    assert f"{FRAMES - 6} of {FRAMES} frames" in caplog.text
+    assert_perfect(evaluation.values)
+    with pytest.raises(EvaluationError, match="not of the same times, from frame 0 on"):
+        evaluate(later, truth, "author_native")
+    with pytest.raises(EvaluationError, match="not of the same times"):
+        evaluate(replace(truth.crowd, stamps=truth.crowd.stamps + 10**12), truth, "standard")
+    with pytest.raises(EvaluationError, match="no frames"):
+        evaluate(truth.crowd.take(np.arange(0)), truth)
+
+
+def test_whoever_cannot_be_seen_need_not_be_found(truth: GroundTruth) -> None:
+    visibility, boxes = truth.visibility.copy(), truth.crowd.boxes.copy()
+    visibility[0] = 0.05  # hidden all the time
+    boxes[1, :10] = 0.0  # outside the image
+    seen = replace(changed(truth, boxes=boxes), visibility=visibility)
+    evaluation = evaluate(replace(truth.crowd, valid=truth.crowd.valid & (np.arange(PEOPLE) > 0)[:, None]), seen)
+    assert evaluation.num_people == PEOPLE - 1
+    assert evaluation.values["recall"] == 1.0
+    assert len(evaluation.samples["frame"]) == (PEOPLE - 1) * FRAMES - 10
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("tracking", TRACKINGS)
+def test_whoever_cannot_be_seen_may_be_found(profile: Profile, tracking: Tracking, truth: GroundTruth) -> None:
+    """The truth is perfect however much of it is out of sight."""
+    visibility, boxes = truth.visibility.copy(), truth.crowd.boxes.copy()
+    visibility[0] = 0.05
+    boxes[1, :10] = 0.0
+    seen = replace(changed(truth, boxes=boxes), visibility=visibility)
+    assert_perfect(evaluate(seen.crowd, seen, profile, tracking).values)
+
+
+def test_the_occluded_are_evaluated_apart(truth: GroundTruth) -> None:
+    visibility = np.ones_like(truth.visibility)
+    visibility[3, 5:15] = 0.3
+    valid = truth.crowd.valid.copy()
+    valid[3, 5:10] = False
+    values = evaluate(replace(truth.crowd, valid=valid), replace(truth, visibility=visibility)).values
+    assert values["occluded_recall"] == pytest.approx(0.5)
+    assert values["occluded_mpjpe"] == pytest.approx(75.0)
+
+
+def test_a_short_mismatch_in_the_image_does_not_move_the_authors_tracks(truth: GroundTruth) -> None:
+    """A track belongs, from its first to its last match, to whom it matched most often."""
+    keypoints = truth.crowd.keypoints.copy()
+    keypoints[[0, 1], 10] = keypoints[[1, 0], 10]
+    values = evaluate(replace(truth.crowd, keypoints=keypoints), truth, "author_native", "detected").values
+    assert values["mpjpe"] > 0.1
+    assert values["wa_mpjpe"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_failures_are_named(truth: GroundTruth) -> None:
+    joints = truth.crowd.joints.copy()
+    joints[2] += [5.0, 0.0, 0.0]
+    evaluation = evaluate(replace(truth.crowd, joints=joints), truth, tracking="ids")
+    assert evaluation.people["failed"].tolist() == [0, 0, 1, 0, 0]
+    assert evaluation.people["root_error"][2] == pytest.approx(5.0)
+    assert evaluation.values["failed_people"] == pytest.approx(1 / PEOPLE)
+
+
+def test_unknown_identities_are_refused(truth: GroundTruth) -> None:
+    with pytest.raises(EvaluationError, match="--tracking detected"):
+        evaluate(replace(truth.crowd, track_ids=truth.crowd.track_ids + 100), truth, tracking="ids")
+
+
+def test_an_empty_answer_scores_nothing(truth: GroundTruth) -> None:
+    nobody = replace(truth.crowd, valid=np.zeros_like(truth.crowd.valid))
+    for profile in PROFILES:
+        values = evaluate(nobody, truth, profile).values
+        assert values["recall"] == values["ppds"] == values["idf1"] == 0.0
+        assert values["failed_people"] == 1.0
+    assert evaluate(nobody, truth, "author_native").values["wa_mpjpe"] == 150.0
+
+
+def test_virtual_crowds_labels(tmp_path: Path) -> None:
+    crowd = ground_truth(flat_truth(3, 10), exact_body()).crowd
+    path = tmp_path / "scene1_view2.json"
+    path.write_text(json.dumps(labels(crowd)))
+    labelled = read_ground_truth(path, body_model())
+    np.testing.assert_allclose(labelled.crowd.intrinsics.K, crowd.intrinsics.K_rectified, rtol=1e-6)
+    np.testing.assert_allclose(labelled.crowd.pixels(), crowd.pixels(), atol=1e-3)
+    for profile in PROFILES:
+        values = evaluate(replace(crowd, stamps=labelled.crowd.stamps), labelled, profile).values
+        assert_perfect(values, but=["world_error"])  # the labels do not say where down is
+
+
+def labels(crowd: Crowd) -> dict[str, Any]:
+    """As publicly described: joints in the camera's axes."""
+    joints, pixels = crowd.in_camera(crowd.joints), crowd.pixels()
+    keypoints = crowd.in_camera(crowd.keypoints)
+    K = crowd.intrinsics.K_rectified
+    frames = []
+    for t in range(crowd.num_frames):
+        instances = []
+        for n in np.flatnonzero(crowd.valid[:, t]):
+            left, top, width, height = crowd.boxes[n, t]
+            body = np.ones((54, 3)) * joints[n, t, 0]
+            body[:24] = joints[n, t]
+            body[list(COCO_OF_54)] = keypoints[n, t]
+            image = body @ K.T
+            flat = np.concatenate([image[:, :2] / image[:, 2:], np.ones((54, 1))], -1)
+            np.testing.assert_allclose(flat[list(COCO_OF_54), :2], pixels[n, t])
+            instances.append(
+                {
+                    "track_id": int(crowd.track_ids[n]),
+                    "bbox_xyxy": [left, top, left + width, top + height],
+                    "joints_2d_smpl54": flat.tolist(),
+                    "joints_3d_smpl54": body.tolist(),
+                }
+            )
+        frames.append({"frame_id": t, "instances": instances})
+    return {"schema_version": SCHEMA, "frames": frames}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot read the labels"),
+        ('{"schema_version": "2"}', "schema_version is '2'"),
+        (json.dumps({"schema_version": SCHEMA, "frames": [[{"track_id": 1}]]}), "joints_3d_smpl54"),
+        (json.dumps({"schema_version": SCHEMA, "frames": []}), "no instance"),
+    ],
+)
+def test_labels_of_another_layout_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "scene1.json").write_text(text)
+    with pytest.raises(CrowdError, match=message):
+        read_ground_truth(tmp_path / "scene1.json", body_model())
+
+
+def test_another_body_is_noticed(made: Truth) -> None:
+    with pytest.raises(CrowdError, match="another body model"):
+        ground_truth(replace(made, joints=made.joints * 1.1), exact_body())
+
+
+def test_the_table_names_its_profile_data_and_tracking(truth: GroundTruth) -> None:
+    evaluation = evaluate(truth.crowd, truth, "standard", "ids")
+    text = table(evaluation)
+    assert "profile standard, tracking ids" in text
+    assert f"plane, drone camera, walkers, {PEOPLE} people, seed 2" in text
+    assert all(meaning.label in text for meaning in MEANING.values())
+    assert len(people_table(evaluation).splitlines()) == 1 + PEOPLE
+    assert json.loads(json.dumps(document(evaluation), allow_nan=False))["metrics"]["ppds"]["value"] == 100.0
+
+
+def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(folder / "answer"), str(folder), "--profile", "author_native", "--out", str(tmp_path)]
+    assert main([*arguments, "--per-person"]) == 0
+    printed = capsys.readouterr().out
+    assert "profile author_native" in printed
+    assert "MPJPE mm" in printed
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert list(rows) == list(MEANING)
+    assert float(rows["ppds"]["value"]) == pytest.approx(100.0, abs=0.01)
+    assert rows["accel"]["unit"] == "mm/frame²"
+    assert sum(1 for _ in (tmp_path / "frames.csv").open()) == 1 + FRAMES
+    assert sum(1 for _ in (tmp_path / "people.csv").open()) == 1 + PEOPLE
+    assert (tmp_path / "errors.png").stat().st_size > 10_000
+
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "message"),
+    [
+        ("nothing", ".", "there is no"),
+        ("..", ".", "is not a results folder"),
+        ("answer", "answer", "there is no .*truth.npz"),
+        ("answer/crowd.npz", ".", "neither a results folder nor"),
+        ("answer/tracks.csv", ".", "neither a results folder nor"),
+        ("answer", "answer/crowd.npz", "is not a truth.npz"),
+        ("answer", "nothing.json", "cannot read the labels"),
+    ],
+)
+def test_bad_paths_give_one_clear_line(
+    prediction: str, truth: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(folder / prediction), str(folder / truth)]) == USER_ERROR
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)
+
+
+def test_damaged_results_give_one_clear_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("crowd.npz", "cameras.json", "report.json", "tracks.csv", "surface.ply"):
+        (tmp_path / name).write_bytes((folder / "answer" / name).read_bytes())
+    for name, content in (("crowd.npz", b"PK damaged"), ("cameras.json", b"{}"), ("report.json", b"[")):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        assert main(["evaluate", str(tmp_path), str(folder)]) == USER_ERROR
+        assert "reconstruct again" in capsys.readouterr().err
+        (tmp_path / name).write_bytes(whole)
