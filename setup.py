@@ -37,9 +37,11 @@ setup(
         "PyYAML>=6.0",
         "tqdm>=4.60",
         "matplotlib>=3.6",
+        "motrics>=0.3",
     ],
     extras_require={
         "smplx": ["smplx>=0.1.28"],
+        "render": ["mitsuba>=3.9"],
         "dev": ["pytest>=8", "ruff", "mypy", "import-linter>=2", "smplx>=0.1.28"],
     },
     entry_points={"console_scripts": scripts},

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 import crowd4d_ros
 from crowd4d_ros.config import Config, ConfigError, nested, to_yaml, updated
 from crowd4d_ros.repeated import FirstOfItsKind
+
+T = TypeVar("T")
 
 USER_ERROR, BUG, STOPPED = 2, 1, 130
 """Exit codes; 130 is the shell's for Ctrl-C."""
@@ -30,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger(crowd4d_ros.__name__).setLevel(logging.DEBUG if parsed.debug else logging.WARNING)
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `crowd4d evaluate … | head`; Python would fail once more while it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED
     except KeyboardInterrupt as stop:
         print(f"crowd4d: {stop or 'stopped'}", file=sys.stderr)
         return STOPPED
@@ -80,11 +88,99 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(command)
 
     command = commands.add_parser(
+        "synthesize",
+        help="a synthetic crowd with exact truth, and what would have been observed of it",
+        description="Make a crowd into OUT: truth.npz, observations.npz (as `crowd4d optimize` reads it), "
+        "camera_info.yaml, plan.png, preview.png, report.json; with --video also video.avi, with --bag also bag/. "
+        "The same arguments make the same files.",
+    )
+    command.set_defaults(run=_synthesize)
+    command.add_argument("--scene", metavar="NAME", required=True, help="such as plaza, hill or street")
+    command.add_argument("--camera", metavar="KIND", required=True, help="such as surveillance, gigapixel or drone")
+    command.add_argument("--people", metavar="N", type=int, required=True, help="in the scene during the frames")
+    command.add_argument("--frames", metavar="T", type=int, required=True)
+    command.add_argument("--seed", metavar="S", type=int, default=0, help="another seed, another crowd")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    command.add_argument("--fps", metavar="F", type=float, help="frames a second; default: the configuration's")
+    command.add_argument("--mocap", metavar="FILE", type=Path, help="people's motions; default: a procedural gait")
+    command.add_argument("--mocap-split", metavar="S", default="test", help="train or test; default: test")
+    command.add_argument("--body", metavar="FILE", default="", help="your SMPL file; default: the embedded body")
+    command.add_argument("--video", action="store_true", help="also render OUT/video.avi: seconds a frame")
+    command.add_argument("--bag", action="store_true", help="also render OUT/bag, images and camera_info")
+    _add_config(command, "`crowd4d config --synthetic`")
+
+    command = commands.add_parser(
+        "optimize",
+        help="observations become a 4D crowd, without looking at images again",
+        description="Optimise recorded observations into OUT: tracks.csv, cameras.json, crowd.npz, surface.ply, "
+        "plan.png, report.json.",
+    )
+    command.set_defaults(run=_optimize)
+    command.add_argument("observations", metavar="OBSERVATIONS", type=Path, help="an observations.npz, or its folder")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
+    _add_settings(command)
+
+    command = commands.add_parser(
+        "ablate",
+        help="the paper's ablations on synthetic crowds",
+        description="Run the rows of the paper's Tables 4 to 7 on synthetic crowds and print them beside the paper's "
+        "numbers. OUT keeps ablation.json, a CSV per table, and every finished run: the same command continues.",
+    )
+    command.set_defaults(run=_ablate)
+    command.add_argument("--table", metavar="T", default="all", help="4, 5, 6, 7, several as 5,6, or all (default)")
+    command.add_argument("--scenes", metavar="S,…", default="hill,stairs,plaza", help="default: %(default)s")
+    command.add_argument("--cameras", metavar="C,…", default="surveillance", help="default: %(default)s")
+    command.add_argument("--seeds", metavar="N,…", default="0,1", help="default: %(default)s")
+    command.add_argument("--people", metavar="N", type=int, default=20, help="in each scene; default: %(default)s")
+    command.add_argument("--frames", metavar="T", type=int, default=60, help="default: %(default)s")
+    command.add_argument("--mocap", metavar="FILE", type=Path, help="people's motions; default: a procedural gait")
+    command.add_argument("--out", metavar="DIR", type=Path, default=Path("ablation"), help="default: %(default)s")
+    command.add_argument(
+        "--page", metavar="FILE", type=Path, help="also write the results as Markdown, docs/results.md"
+    )
+    _add_settings(command)
+
+    command = commands.add_parser(
+        "evaluate",
+        help="a 4D crowd against the truth",
+        description="Compare PRED with TRUTH: print the metrics of one profile, and write metrics.csv, frames.csv, "
+        "people.csv, evaluation.json and errors.png.",
+    )
+    command.set_defaults(run=_evaluate)
+    command.add_argument(
+        "prediction", metavar="PRED", type=Path, help="a folder of `crowd4d reconstruct`, or an observations.npz"
+    )
+    command.add_argument(
+        "truth",
+        metavar="TRUTH",
+        type=Path,
+        help="a folder of `crowd4d synthesize`, its truth.npz, or VirtualCrowd's .json",
+    )
+    command.add_argument(
+        "--profile",
+        choices=["author_native", "standard"],
+        default="author_native",
+        help="whose metrics: the Crowd4D and DyCrowd authors', or the field's (default: author_native)",
+    )
+    command.add_argument(
+        "--tracking",
+        choices=["detected", "ids"],
+        default="detected",
+        help="who is whom: as it looks in the image, or by equal track ids, if PRED was made with the true ones",
+    )
+    command.add_argument("--per-person", action="store_true", help="also print a row per person")
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    command.add_argument("--out", metavar="DIR", type=Path, help="for the files; default: evaluation-PROFILE in PRED")
+    command.add_argument("--body", metavar="FILE", default="", help="the SMPL file both were made with, if they were")
+    command.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
+
+    command = commands.add_parser(
         "config",
         help="print the configuration as commented YAML",
         description="Print every setting, as --config reads it.",
     )
     command.set_defaults(run=_print_config)
+    command.add_argument("--synthetic", action="store_true", help="the settings of `crowd4d synthesize` instead")
     _add_settings(command)
     return parser
 
@@ -92,7 +188,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="D", help="auto, cpu or cuda")
     command.add_argument("--body", metavar="FILE", help="your SMPL file; default: the embedded, licence-free body")
-    command.add_argument("--config", metavar="YAML", type=Path, help="settings that differ from `crowd4d config`")
+    _add_config(command, "`crowd4d config`")
+
+
+def _add_config(command: argparse.ArgumentParser, printed_by: str) -> None:
+    command.add_argument("--config", metavar="YAML", type=Path, help=f"settings that differ from {printed_by}")
     command.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -104,8 +204,15 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def _config(parsed: argparse.Namespace) -> Config:
-    config = updated(Config(), _read_settings(parsed.config)) if parsed.config else Config()
-    chosen: dict[str, Any] = {name: getattr(parsed, name) for name in ("device", "body") if getattr(parsed, name)}
+    named = {name: getattr(parsed, name) for name in ("device", "body") if getattr(parsed, name)}
+    return _configured(Config(), parsed, named)
+
+
+def _configured(config: T, parsed: argparse.Namespace, named: dict[str, Any]) -> T:
+    """``config`` with what --config says, then the options ``named``, then what --set says."""
+    if parsed.config:
+        config = updated(config, _read_settings(parsed.config))
+    chosen = dict(named)
     for assignment in parsed.set:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -156,8 +263,103 @@ def _reconstruct(parsed: argparse.Namespace) -> None:
     print(reconstruct(options, config))
 
 
+def _synthesize(parsed: argparse.Namespace) -> None:
+    from crowd4d_ros.synthetic.config import SynthesisConfig
+
+    config = _configured(SynthesisConfig(), parsed, {} if parsed.fps is None else {"fps": parsed.fps})
+    from crowd4d_ros.synthetic.folder import write_synthesis
+    from crowd4d_ros.synthetic.synthesize import Request
+
+    request = Request(
+        scene=parsed.scene,
+        camera=parsed.camera,
+        people=parsed.people,
+        frames=parsed.frames,
+        seed=parsed.seed,
+        mocap=parsed.mocap,
+        mocap_split=parsed.mocap_split,
+        body=parsed.body,
+        config=config,
+    )
+    write_synthesis(request, parsed.out, video=parsed.video, bag=parsed.bag)
+    print(parsed.out)
+
+
+def _optimize(parsed: argparse.Namespace) -> None:
+    config = _config(parsed)
+    from crowd4d_ros.reoptimize import reoptimize
+
+    print(reoptimize(parsed.observations, parsed.out, config))
+
+
+def _ablate(parsed: argparse.Namespace) -> None:
+    config = _config(parsed)
+    from crowd4d_ros.evaluation.ablation import TABLES, Options, ablate
+    from crowd4d_ros.evaluation.results_page import text, write_page
+
+    options = Options(
+        tables=tuple(TABLES) if parsed.table == "all" else _numbers("--table", parsed.table),
+        out=parsed.out,
+        scenes=_listed(parsed.scenes),
+        cameras=_listed(parsed.cameras),
+        seeds=_numbers("--seeds", parsed.seeds),
+        people=parsed.people,
+        frames=parsed.frames,
+        mocap=parsed.mocap,
+    )
+    report = ablate(options, config, lambda step: print(f"crowd4d: {step}", file=sys.stderr))
+    print(text(report))
+    if parsed.page:
+        write_page(parsed.page, report, "crowd4d ablate" + _stated(parsed))
+
+
+def _stated(parsed: argparse.Namespace) -> str:
+    """The arguments that have a part in the numbers, as they are typed; a file by its name alone."""
+    names = ("table", "scenes", "cameras", "seeds", "people", "frames")
+    words = [f"--{name} {getattr(parsed, name)}" for name in names]
+    words += [f"--mocap {parsed.mocap.name}"] if parsed.mocap else []
+    return "".join(f" {word}" for word in (*words, *(f"--set {setting}" for setting in parsed.set)))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in _listed(text))
+    except ValueError:
+        raise ConfigError(f"{option} takes whole numbers, as 5,6, not '{text}'") from None
+
+
+def _evaluate(parsed: argparse.Namespace) -> None:
+    from crowd4d_ros.body.smpl import BodyModel
+    from crowd4d_ros.evaluation.evaluate import evaluate
+    from crowd4d_ros.evaluation.reading import read_crowd, read_ground_truth
+    from crowd4d_ros.evaluation.report import document, people_table, table, write_report
+
+    body = BodyModel.load(parsed.body)
+    truth = read_ground_truth(parsed.truth, body)
+    evaluation = evaluate(read_crowd(parsed.prediction, body), truth, parsed.profile, parsed.tracking)
+    beside = parsed.prediction if parsed.prediction.is_dir() else parsed.prediction.parent
+    out = parsed.out or beside / f"evaluation-{parsed.profile}"
+    write_report(evaluation, out)
+    if parsed.json:
+        print(json.dumps(document(evaluation), indent=1))
+        return
+    print(table(evaluation))
+    if parsed.per_person:
+        print(f"\n{people_table(evaluation)}")
+    print(f"\n{out}")
+
+
 def _print_config(parsed: argparse.Namespace) -> None:
-    print(to_yaml(_config(parsed)), end="")
+    if parsed.synthetic:
+        from crowd4d_ros.synthetic.config import SynthesisConfig
+
+        print(to_yaml(_configured(SynthesisConfig(), parsed, {})), end="")
+    else:
+        print(to_yaml(_config(parsed)), end="")
 
 
 if __name__ == "__main__":

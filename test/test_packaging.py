@@ -21,7 +21,7 @@ ROSDEP = {
     "numpy": "python3-numpy", "scipy": "python3-scipy", "opencv-python-headless": "python3-opencv",
     "PyYAML": "python3-yaml", "tqdm": "python3-tqdm", "matplotlib": "python3-matplotlib",
 }  # fmt: skip
-OPTIONAL = {"smplx"}  # an extra of setup.py
+OPTIONAL = {"smplx", "mitsuba"}  # extras of setup.py
 PYTHON = {"numpy", "torch", "yaml", "cv2", "rosbags", "tqdm"}  # modules that are not ROS packages
 
 
