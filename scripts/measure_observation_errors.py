@@ -6,7 +6,7 @@
 Each FOLDER is of `crowd4d synthesize ... --video`: truth.npz, camera_info.yaml and the video. Perception and the
 initializer run on the video; what perception saw is kept in DIR, so that the next run is fast. The same statistics are
 then measured of `synthetic.observation.observe` with the settings as they are, averaged over seeds. DIR/errors.md and
-DIR/errors.json hold both, averaged over folders and folder by folder.
+DIR/errors.json hold both, the median over folders and folder by folder.
 
 With --real, statistics that need no truth are measured of that video too, in DIR/statistics.md, beside the same of the
 rendered videos and of synthetic observations.
@@ -91,6 +91,13 @@ def averaged(rows: list[Numbers]) -> Numbers:
         return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
 
 
+def typical(rows: list[Numbers]) -> Numbers:
+    """The median of each statistic over folders: one crowd whose calibration went wrong must not decide."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return {name: float(np.nanmedian([row[name] for row in rows])) for name in rows[0]}
+
+
 def synthetic(truth: Truth, body: BodyModel, seeds: int) -> tuple[Numbers, Numbers]:
     """Errors and statistics of observations as they are synthesized now."""
     errors, statistics = [], []
@@ -143,7 +150,7 @@ def main() -> None:
     if not measured:
         raise SystemExit("no folder has a fixed camera: nothing was measured")
 
-    columns = {"initializer": averaged(list(measured.values())), "observe()": averaged(list(synthesized.values()))}
+    columns = {"initializer": typical(list(measured.values())), "observe()": typical(list(synthesized.values()))}
     for name in measured:
         columns |= {f"{name}: initializer": measured[name], f"{name}: observe()": synthesized[name]}
     (arguments.out / "errors.md").write_text(table(columns))
@@ -152,7 +159,7 @@ def main() -> None:
     if arguments.real is not None:
         window = initialized(arguments.real, arguments.real_camera_info, arguments.out / arguments.real.stem)
         real = {"real video": observation_statistics(window, body)}
-        text = table({**real, **{name: averaged(rows) for name, rows in statistics.items()}})
+        text = table({**real, **{name: typical(rows) for name, rows in statistics.items()}})
         (arguments.out / "statistics.md").write_text(text)
         print(text)
 

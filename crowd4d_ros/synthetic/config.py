@@ -260,7 +260,7 @@ class ObservationConfig:
 
     misses: float = value(1.0, "ratio", "of the probabilities to miss somebody that the next ones give")
     miss_base: float = value(
-        0.03,
+        0.02,
         "probability",
         "per frame, of people large and in the open: with visibility, .02-.14 in all, rendered; .04 on vtest",
     )
@@ -269,13 +269,13 @@ class ObservationConfig:
     )
     miss_height_width: float = value(0.1, "log height", "one sigma of that threshold: it is sharp")
     miss_visibility: float = value(
-        0.68, "share", "visible share of a body at which half are missed: .64-.70 missed at 0.5 to 0.75, rendered"
+        0.65, "share", "visible share of a body at which half are missed: .62-.70 missed at 0.5 to 0.75, rendered"
     )
     miss_visibility_width: float = value(0.2, "share", "one sigma of that threshold")
     miss_bias: float = value(
-        0.6, "share of variance", "of chance: the same for a person all the time; few gaps, rendered"
+        0.75, "share of variance", "of chance: the same for a person all the time; .03 bridged, rendered; .04 on vtest"
     )
-    miss_time: float = value(0.5, "s", "correlation time of misses: runs of 0.25 to 0.36 s, rendered")
+    miss_time: float = value(0.2, "s", "correlation time of misses: runs of 0.25 s, rendered; gaps of 0.28 s on vtest")
     min_hits: int = value(3, "detections", "tracks of fewer are never confirmed: tracking.confirm_hits")
     max_gap: float = value(2.0, "s", "longest gap that is bridged: motion.max_gap")
     split: float = value(0.5, "probability", "that a gap longer than max_gap begins a track of another number")
