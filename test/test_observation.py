@@ -212,7 +212,7 @@ def test_exchanged_sides_look_the_same_and_face_the_other_way(truth: Truth) -> N
 
 def test_small_and_hidden_people_are_missed_in_runs() -> None:
     far = flat_truth(30, 60, focal=300.0)
-    limits = {"miss_height": 20.0, "miss_height_width": 0.25, "miss_base": 0.0, "miss_bias": 0.0}
+    limits = {"miss_height": 20.0, "miss_height_width": 0.25, "miss_base": 0.0, "miss_bias": 0.0, "miss_time": 0.5}
     config = replace(EXACT, misses=1.0, min_hits=1, **limits)
     window = seen(far, config)
     height = far.boxes[..., 3]

@@ -56,7 +56,10 @@ KNOBS: dict[str, tuple[dict[str, object], float]] = {
     "landmark_across_m": ({"landmark_noise": 0.03}, 0.03),
     "landmark_depth_m": ({"landmark_depth": 0.06}, 0.06),
     "landmark_shin": ({"landmark_shin": -0.09}, -0.09),
-    "miss_height_45_90": ({"misses": 1.0, "miss_base": 0.1, "miss_visibility": 0.0, "miss_height": 0.0}, 0.1),
+    "miss_height_45_90": (
+        {"misses": 1.0, "miss_base": 0.1, "miss_bias": 0.0, "miss_visibility": 0.0, "miss_height": 0.0},
+        0.1,
+    ),
     "depth_person_log": ({"depth_person": 0.03}, 0.03),
     "depth_within_log": ({"depth_slow": 0.02, "depth_time": 0.2}, 0.02),
     "depth_per_stature": ({"betas_noise": 0.5, "depth_stature": 0.7}, 0.7),
