@@ -110,6 +110,12 @@ class Cameras:
         """(T, 3) metres, world: −Rᵀ t."""
         return np.asarray(-np.einsum("tji,tj->ti", self.R, self.t))
 
+    def in_camera(self, points: FloatArray) -> FloatArray:
+        """World points (N, T, 3) or (N, T, K, 3) in the axes of the camera of their frame."""
+        if points.ndim == 3:
+            return self.in_camera(points[:, :, None])[:, :, 0]
+        return np.asarray(points @ self.R.swapaxes(-1, -2) + self.t[:, None])
+
 
 @dataclass(frozen=True)
 class ScenePoints:

@@ -75,11 +75,8 @@ class Crowd:
         return len(self.stamps)
 
     def in_camera(self, points: FloatArray) -> FloatArray:
-        """World points (N, T, …, 3) in this side's cameras' axes."""
-        R, t = self.cameras.R, self.cameras.t
-        between = (1,) * (points.ndim - 3)
-        moved = points[..., None, :] @ np.swapaxes(R, -1, -2).reshape(len(R), *between, 3, 3)
-        return np.asarray(moved[..., 0, :] + t.reshape(len(t), *between, 3))
+        """World points (N, T, 3) or (N, T, K, 3) in this side's cameras' axes."""
+        return self.cameras.in_camera(points)
 
     def pixels(self) -> FloatArray:
         """(N, T, 17, 2) the keypoints, rectified pixels; NaN behind the camera."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from crowd4d_ros.synthetic.tracks import box_iou
 from crowd4d_ros.window import FloatArray, IntArray
 
 NOBODY = -1
@@ -34,11 +35,7 @@ def oks(pred: FloatArray, gt: FloatArray, areas: FloatArray) -> FloatArray:
 
 def iou(pred: FloatArray, gt: FloatArray) -> FloatArray:
     """Intersection over union (G, P) of boxes (…, 4): left, top, width, height. Boxes that are NaN meet nobody."""
-    low = np.maximum(pred[None, :, :2], gt[:, None, :2])
-    high = np.minimum((pred[:, :2] + pred[:, 2:])[None], (gt[:, :2] + gt[:, 2:])[:, None])
-    shared = np.clip(high - low, 0.0, None).prod(-1)
-    union = pred[:, 2:].prod(-1)[None] + gt[:, 2:].prod(-1)[:, None] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+    return box_iou(gt, pred)
 
 
 def nearest(similarity: FloatArray, threshold: float) -> IntArray:

@@ -253,7 +253,7 @@ def _looks(
     """
     boxes_rng, keypoints_rng, landmarks_rng, exchange_rng = rng.spawn(4)
     boxes, box_confidence = _boxes(people, truth, config, boxes_rng)
-    in_camera = _in_camera(people.keypoints, truth)
+    in_camera = truth.cameras.in_camera(people.keypoints)
     pixels, confidence = _keypoints(people, in_camera, truth, config, keypoints_rng)
     bent = BodyMotion(people.betas, *_poses(rotations, body.parents), np.zeros_like(people.pelvis))
     _, _, points = _posed(body, bent)
@@ -408,7 +408,7 @@ def _roots(
     depth = depth + config.depth_person * rng.standard_normal((len(log_stature), 1))
     depth = depth + config.depth_slow * smooth_noise(rng, shape, config.depth_time * truth.fps)
     depth = depth + config.depth_jitter * rng.standard_normal(shape)
-    in_camera = _in_camera(people.pelvis, truth) * np.exp(depth)[..., None]
+    in_camera = truth.cameras.in_camera(people.pelvis) * np.exp(depth)[..., None]
     pixels = config.lateral * biased_noise(rng, (*shape, 2), config.lateral_time * truth.fps, config.lateral_bias)
     K = truth.intrinsics.K_rectified
     across = pixels / K[[0, 1], [0, 1]] * in_camera[..., 2:]
@@ -523,13 +523,6 @@ def _pelvis(body: BodyModel, betas: FloatArray) -> FloatArray:
     return np.asarray(body.pelvis(torch.as_tensor(betas, dtype=body.v_template.dtype)).double().numpy())
 
 
-def _in_camera(points: FloatArray, truth: Truth) -> FloatArray:
-    """World points (M, T, 3) or (M, T, K, 3) in the axes of the true camera of their frame."""
-    if points.ndim == 3:
-        return _in_camera(points[:, :, None], truth)[:, :, 0]
-    return np.asarray(points @ truth.cameras.R.swapaxes(-1, -2) + truth.cameras.t[:, None])
-
-
 def _turned(vectors: FloatArray, truth: Truth) -> FloatArray:
     """World vectors (M, T, K, 3) in the axes of the true camera of their frame."""
     return np.asarray(vectors @ truth.cameras.R.swapaxes(-1, -2))
@@ -537,7 +530,7 @@ def _turned(vectors: FloatArray, truth: Truth) -> FloatArray:
 
 def _projected(points: FloatArray, truth: Truth) -> tuple[FloatArray, BoolArray]:
     """Rectified pixels (M, T, K, 2) of world points (M, T, K, 3), and which are in front of the camera."""
-    in_camera = _in_camera(points, truth)
+    in_camera = truth.cameras.in_camera(points)
     ahead = in_camera[..., 2] > 0.1
     image = in_camera @ truth.intrinsics.K_rectified.T
     return image[..., :2] / np.where(ahead, image[..., 2], 1.0)[..., None], ahead

@@ -71,9 +71,9 @@ def _encounters(seen: BoolArray, boxes: FloatArray, seconds: FloatArray, overlap
 
 
 def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4): left, top, width, height."""
+    """(n, m) intersection over union of boxes (n, 4) and (m, 4): left, top, width, height; none where one is NaN."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(-1)
     union = a[:, None, 2:].prod(-1) + b[None, :, 2:].prod(-1) - shared
-    return np.asarray(shared / np.maximum(union, 1e-9))
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

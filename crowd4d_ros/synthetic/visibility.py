@@ -77,7 +77,7 @@ def _sight(
 ) -> Sight:
     num_keypoints = crowd.keypoints.shape[2]
     points = np.concatenate([crowd.keypoints, crowd.surface], 2)
-    in_camera = _in_camera(points, cameras)
+    in_camera = cameras.in_camera(points)
     pixels = project(intrinsics, in_camera)
     with np.errstate(invalid="ignore"):
         inside = ((pixels >= 0) & (pixels < [intrinsics.width, intrinsics.height])).all(-1)
@@ -98,7 +98,7 @@ def _sight(
 def hidden_by_people(in_camera: FloatArray, crowd: PosedCrowd, valid: BoolArray, cameras: Cameras) -> BoolArray:
     """(N, T, P): points (N, T, P, 3), camera axes, behind a capsule of somebody else."""
     people, frames, count = in_camera.shape[:3]
-    start, end = (_in_camera(ends, cameras) for ends in crowd.bones)
+    start, end = (cameras.in_camera(ends) for ends in crowd.bones)
     low, high, near, far = _extent(start, end, crowd.radii, valid)
     behind, before, frame = _overlapping(low, high, near, far)
     hidden: BoolArray = np.zeros((people * frames, count), bool)
@@ -145,11 +145,6 @@ def hidden_by_structures(
     mu = ray_hits(structures, center[row, None], ray)
     hidden[row] = mu < 1 - SLACK / np.linalg.norm(ray, axis=-1)
     return hidden
-
-
-def _in_camera(points: FloatArray, cameras: Cameras) -> FloatArray:
-    """World points (N, T, P, 3) in camera axes."""
-    return np.asarray(points @ cameras.R.swapaxes(-1, -2) + cameras.t[:, None])
 
 
 def _extent(
