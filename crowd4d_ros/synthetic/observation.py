@@ -19,6 +19,7 @@ from crowd4d_ros.body.skeleton import JOINT_MIRROR
 from crowd4d_ros.body.smpl import UP, BodyModel
 from crowd4d_ros.initialization.lifting import mirrored, slerp, towards_ray
 from crowd4d_ros.initialization.motion import bridged, neighbours
+from crowd4d_ros.synthetic.bodies import stature
 from crowd4d_ros.synthetic.config import ObservationConfig
 from crowd4d_ros.synthetic.estimate import Estimate, estimate_world
 from crowd4d_ros.synthetic.noise import biased_noise, happens, lasting_noise, smooth_noise
@@ -387,8 +388,8 @@ def _fits(
     betas_rng, root_rng = rng.spawn(2)
     noise = config.betas_noise * betas_rng.standard_normal(people.betas.shape)
     betas = (1 - config.betas_shrunk) * people.betas + noise
-    stature, fitted = (_heights(body, values) for values in (people.betas, betas))
-    roots = _roots(people, np.log(fitted / stature), truth, estimate, config, root_rng)
+    true_height, fitted_height = (stature(body, values) for values in (people.betas, betas))
+    roots = _roots(people, np.log(fitted_height / true_height), truth, estimate, config, root_rng)
     rotations = estimate.turn[:, None] @ _mirrored_bodies(rotations, people, exchanged, truth)
     pose, orient = _poses(rotations, body.parents)
     return _Fits(betas, roots, np.concatenate([orient[:, :, None], pose], 2))
@@ -513,10 +514,6 @@ def _posed(body: BodyModel, motion: BodyMotion) -> tuple[FloatArray, FloatArray,
     turned, joints, points = posed.transforms[..., :3], posed.joints, posed_keypoints(body, posed)
     rotations, pelvis, keypoints = (a.double().numpy() for a in (turned, joints[..., 0, :], points))
     return rotations, pelvis, keypoints
-
-
-def _heights(body: BodyModel, betas: FloatArray) -> FloatArray:
-    return np.asarray(body.height(torch.as_tensor(betas, dtype=body.v_template.dtype)).double().numpy())
 
 
 def _pelvis(body: BodyModel, betas: FloatArray) -> FloatArray:
