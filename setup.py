@@ -38,6 +38,7 @@ setup(
         "tqdm>=4.60",
         "matplotlib>=3.6",
         "motrics>=0.3",
+        "safetensors>=0.4",
     ],
     extras_require={
         "smplx": ["smplx>=0.1.28"],

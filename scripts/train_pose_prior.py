@@ -23,8 +23,8 @@ from torch import Tensor
 from crowd4d_ros.body.rotations import relative_log
 from crowd4d_ros.body.skeleton import JOINTS, mirror_pose
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.priors.mocap import unbroken, upright_feet
 from crowd4d_ros.priors.pose import GaussianPosePrior, energy
-from crowd4d_ros.synthetic.mocap import unbroken, upright_feet
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,11 +11,12 @@ from test_planting import FLAT, paths
 from test_synthetic_bodies import joints, walkers
 
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.priors.mocap import FPS, SPLAY, MocapError, upright_feet
 from crowd4d_ros.priors.pose import GaussianPosePrior, energy
 from crowd4d_ros.synthetic.bodies import crowd_bodies
 from crowd4d_ros.synthetic.config import BodiesConfig
 from crowd4d_ros.synthetic.gait import ProceduralGait
-from crowd4d_ros.synthetic.mocap import FPS, SPLAY, MocapError, MocapMotion, read_clips, upright_feet
+from crowd4d_ros.synthetic.mocap import MocapMotion, passers_by
 from crowd4d_ros.synthetic.truth import Activity
 
 CONFIG = BodiesConfig()
@@ -108,7 +109,7 @@ def test_what_cannot_be_used_is_said(recording: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared motion capture is not there")
 def test_the_shared_clips_keep_their_split() -> None:
-    train, test = (read_clips(SHARED, split) for split in ("train", "test"))
+    train, test = (passers_by(SHARED, split) for split in ("train", "test"))
     assert not {clip.name for clip in train} & {clip.name for clip in test}
     assert not any("directing_traffic_1" in clip.name for clip in train + test)
 

@@ -104,3 +104,19 @@ def compose(a: Tensor, b: Tensor) -> Tensor:
 def relative_log(a: Tensor, b: Tensor) -> Tensor:
     """log(R(a)ᵀ R(b)), Eq. 24: the rotation from a to b, (…, 3) radians, blind to full turns of either."""
     return compose(-a, b)
+
+
+def matrix_to_6d(matrix: Tensor) -> Tensor:
+    """The first two columns, one after the other: (…, 3, 3) → (…, 6); Zhou et al., CVPR 2019."""
+    return matrix[..., :2].mT.flatten(-2)
+
+
+def rotation_6d_to_matrix(rotation_6d: Tensor) -> Tensor:
+    """The rotation of two columns that need be neither unit nor orthogonal (Gram–Schmidt): (…, 6) → (…, 3, 3).
+
+    Undefined, but finite, where a column is zero or the two are parallel.
+    """
+    first, second = rotation_6d[..., :3], rotation_6d[..., 3:]
+    x = torch.nn.functional.normalize(first, dim=-1)
+    y = torch.nn.functional.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)

@@ -1,9 +1,4 @@
-"""Motion capture as a source of motion: recorded strides indexed by the phase of walking, and recorded standing.
-
-The file holds clips of SMPL poses at 30 frames/s, one after the other: names, lens and split ("train" or "test") of
-each clip, poses (F, 24, 3) axis-angle, trans (F, 3) metres, the pelvis, y up. The split is kept: what a prior has been
-trained on is never what it is tested on.
-"""
+"""Motion capture as a source of motion: recorded strides indexed by the phase of walking, and recorded standing."""
 
 from __future__ import annotations
 
@@ -21,6 +16,7 @@ from torch import Tensor
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, compose, relative_log
 from crowd4d_ros.body.skeleton import JOINTS, mirror_pose
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.priors.mocap import FPS, Clip, MocapError, read_clips
 from crowd4d_ros.synthetic.config import BodiesConfig
 from crowd4d_ros.synthetic.footsteps import Beat
 from crowd4d_ros.synthetic.gait import Poses, ProceduralGait
@@ -29,17 +25,6 @@ from crowd4d_ros.synthetic.planting import about, axis_angle, rotation_matrix
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
-
-FPS = 30.0
-"""frames/s of the file."""
-SPLITS = ("train", "test")
-
-SPLAY = np.radians(20.0)
-"""The CMU skeleton rests with each leg out by 20°, and its feet with them. The retargeting aligned the legs
-with SMPL's but not the feet, which so stand on their edges (measured: 18°); they are turned back."""
-
-ANKLE_LIMIT = np.radians(100.0)
-"""No ankle turns that far, in three axes together; two clips have one that is broken by half a turn."""
 
 NO_PASSERS_BY = (
     "directing_traffic_1", "jumping", "soccer", "amc/01", "amc/03", "amc/02_04", "amc/02_05", "amc/02_06", "amc/02_07",
@@ -54,63 +39,9 @@ SHORTEST_STEP_S = 0.3
 LONGEST_STEP_S = 1.0
 
 
-class MocapError(ValueError):
-    """A motion capture file that cannot be used; the message says why and what to do."""
-
-
-def upright_feet(body_pose: Tensor) -> Tensor:
-    """Poses (F, 23, 3) with the feet's splay undone: R_ankle A and, below it, Aᵀ R_toes A."""
-    pose = body_pose.clone()
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        ankle, toes = JOINTS.index(f"{side}_ankle") - 1, JOINTS.index(f"{side}_foot") - 1
-        turn = torch.tensor([0.0, 0.0, sign * SPLAY], dtype=pose.dtype).expand(len(pose), 3)
-        pose[:, ankle] = compose(pose[:, ankle], turn)
-        pose[:, toes] = compose(compose(-turn, pose[:, toes]), turn)
-    return pose
-
-
-def unbroken(body_pose: Tensor) -> Tensor:
-    """Which of the poses (F, 23, 3) a human body could have taken: (F,) bool."""
-    ankles = [JOINTS.index("left_ankle") - 1, JOINTS.index("right_ankle") - 1]
-    possible: Tensor = (body_pose[:, ankles].norm(dim=-1) < ANKLE_LIMIT).all(-1)
-    return possible
-
-
-@dataclass(frozen=True)
-class Clip:
-    """pose: (F, 24, 3) axis-angle, the root first; pelvis: (F, 3) metres, y up; sound: (F,) a human's pose."""
-
-    name: str
-    pose: FloatArray
-    pelvis: FloatArray
-    sound: BoolArray
-
-
-def read_clips(path: str | Path, split: str) -> list[Clip]:
-    """The clips of one split. Raises MocapError."""
-    if split not in SPLITS:
-        raise MocapError(f"the split of motion capture is 'train' or 'test', not '{split}'")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names, lens, splits, poses, trans = (file[key] for key in ("names", "lens", "split", "poses", "trans"))
-    except Exception as error:  # NumPy, zipfile and zlib each raise their own on a damaged file
-        raise MocapError(
-            f"'{path}' is no motion capture file ({error}): it takes an .npz with names, lens, split, poses and trans"
-        ) from error
-    frames = int(lens.sum())
-    fits = poses.shape == (frames, len(JOINTS), 3) and trans.shape == (frames, 3)
-    if not (fits and names.shape == splits.shape == lens.shape):
-        raise MocapError(f"'{path}' is damaged: poses {poses.shape} and trans {trans.shape} do not fit its clips' lens")
-    pose = torch.as_tensor(poses.astype(np.float64))
-    body_pose = upright_feet(pose[:, 1:])
-    sound = unbroken(body_pose).numpy()
-    full = torch.cat([pose[:, :1], body_pose], 1).numpy()
-    ends = np.cumsum(lens)
-    return [
-        Clip(str(names[clip]), full[rows], trans[rows].astype(np.float64), sound[rows])
-        for clip, rows in enumerate(slice(end - length, end) for end, length in zip(ends, lens, strict=True))
-        if splits[clip] == split and not any(part in str(names[clip]) for part in NO_PASSERS_BY)
-    ]
+def passers_by(path: str | Path, split: str) -> list[Clip]:
+    """The clips of one split in which people do what passers-by do. Raises MocapError."""
+    return [clip for clip in read_clips(path, split) if not any(part in clip.name for part in NO_PASSERS_BY)]
 
 
 @dataclass(frozen=True)
@@ -135,7 +66,7 @@ class MocapMotion:
     @classmethod
     def load(cls, path: str | Path, split: str, config: BodiesConfig) -> MocapMotion:
         """What walks and what stands in one split of a motion capture file. Raises MocapError."""
-        clips = read_clips(path, split)
+        clips = passers_by(path, split)
         body = BodyModel.load(dtype=torch.float64)
         strides = [(stride, clip.name) for clip in clips for stride in _strides(clip, body, config)]
         stands = [(stand, clip.name) for clip in clips for stand in _stands(clip, config)]
