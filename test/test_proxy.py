@@ -9,7 +9,8 @@ from crowd4d_ros.config import InteractionConfig
 from crowd4d_ros.interaction.proxy import anchor_proxies, smoothed
 from crowd4d_ros.interaction.surface import build_surface
 
-CONFIG = replace(InteractionConfig(), probe_offset=0.1)
+CONFIG = replace(InteractionConfig(), probe_offset=0.1, own_depth=100.0, surprise=100.0)
+"""Bodies know nothing of their depth: all of it is the surface's, as in the paper."""
 HIPS = np.array([0.0, 0.9, 0.0])
 
 

@@ -65,5 +65,8 @@ def test_nobody_and_nothing_are_clear_errors():
         initial_scale(lowest, np.zeros_like(valid), cameras, scene, CONFIG)
     with pytest.raises(ScaleError, match="gravity"):
         initial_scale(lowest * [1, -1, 1] + [0, 9, 0], valid, cameras, scene, CONFIG)
+    at_cameras = replace(scene, points=cameras.centers[scene.keyframe])
+    with pytest.raises(ScaleError, match="in the cameras"):
+        initial_scale(lowest, valid, cameras, at_cameras, CONFIG)
     with pytest.raises(ValueError, match=r"interaction\.confidence"):
         initial_scale(lowest, valid, cameras, replace(scene, confidence=np.zeros(len(scene.points))), CONFIG)

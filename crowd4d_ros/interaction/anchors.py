@@ -6,21 +6,23 @@ SIPC to the stages, is the same for all of them. ``interaction.coupling`` choose
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from crowd4d_ros.config import ConfigError, InteractionConfig
+from crowd4d_ros.interaction.close_range import close_range_proxies, hidden_share
 from crowd4d_ros.interaction.point_cloud import reliable
-from crowd4d_ros.interaction.proxy import Proxy, anchor_proxies, meeting
+from crowd4d_ros.interaction.proxy import NO_HSIP, Proxy, anchor_proxies, meeting
+from crowd4d_ros.interaction.scene_depth import between_keyframes, lifted
 from crowd4d_ros.interaction.surface import Surface
-from crowd4d_ros.window import BoolArray, CrowdWindow, FloatArray, IntArray
+from crowd4d_ros.window import CrowdWindow, FloatArray
+
+logger = logging.getLogger(__name__)
 
 TERRAINS = ("sis", "plane")
-NEAR = 0.1
-"""metres: nothing nearer the camera is seen."""
 
 
 class Anchoring(Protocol):
@@ -37,7 +39,11 @@ class Anchoring(Protocol):
 def hsip(
     window: CrowdWindow, joints: FloatArray, lowest: FloatArray, surface: Surface, config: InteractionConfig
 ) -> Proxy:
-    """The paper's, Eq. 7–16."""
+    """The paper's, Eq. 7–16; at close range, where bodies hide what they stand on, Sec. 3.2.2's without a surface."""
+    hidden = hidden_share(window, lowest, config)
+    if hidden > config.close_share:
+        logger.info("close range: %.0f%% of the people hide or leave what they stand on", 100 * hidden)
+        return close_range_proxies(window, joints, lowest, config)
     pelvis = joints[..., 0, :]
     return anchor_proxies(pelvis, lowest, window.valid, window.cameras.centers, window.seconds, surface, config)
 
@@ -51,7 +57,9 @@ def own_places(
     anchor = np.stack([pelvis[..., 0], lowest[..., 1], pelvis[..., 2]], -1)
     zero = np.zeros(window.valid.shape)
     nowhere = np.zeros(window.valid.shape, bool)
-    return Proxy(anchor, anchor, anchor, nowhere, anchor, nowhere, zero + 1.0, pelvis, anchor, zero, window.valid)
+    return Proxy(
+        anchor, anchor, anchor, nowhere, anchor, nowhere, zero + 1.0, pelvis, anchor, zero, window.valid, NO_HSIP
+    )
 
 
 def near_scene_points(
@@ -94,7 +102,7 @@ def aligned_depths(
     has no depth, μ is interpolated. People and scale then give way to each other, as there, under the term ``depth``.
     """
     places, camera = own_places(window, joints, lowest, surface, config), window.cameras.centers
-    mu, known = _between_keyframes(*_lifted(window, joints, config), window.seconds, config)
+    mu, known = between_keyframes(*lifted(window, joints, config), window.seconds, config)
     root = camera + mu[..., None] * (places.reference - camera)
     below = camera + mu[..., None] * (places.anchor - camera)
     return replace(places, depth=mu, reference=root, point=below, valid=window.valid & known)
@@ -115,13 +123,13 @@ class Coupling:
     is_rooted: bool = True
 
 
-HSIP_TERMS = (("hsip_proj", "hsip_xz", "hsip_y"), ("hsip_proj", "hsip_y"))
+HSIP_TERMS = (("hsip_proj", "hsip_xz", "hsip_y"), ("hsip_proj", "hsip_y"), ("hsip_y",))
 COUPLINGS: dict[str, Coupling] = {
     "hsip": Coupling(hsip, HSIP_TERMS),
-    "none": Coupling(own_places, ((), ()), is_scaled=False, is_rooted=False),
-    "joint_distance": Coupling(near_scene_points, (("joint_distance",), ("joint_distance",)), is_rooted=False),
+    "none": Coupling(own_places, ((), (), ()), is_scaled=False, is_rooted=False),
+    "joint_distance": Coupling(near_scene_points, (("joint_distance",),) * 3, is_rooted=False),
     "direct_anchor": Coupling(direct_anchors, HSIP_TERMS),
-    "depth_alignment": Coupling(aligned_depths, (("depth",), ("depth",))),
+    "depth_alignment": Coupling(aligned_depths, (("depth",),) * 3),
 }
 
 
@@ -134,58 +142,3 @@ def coupling(config: InteractionConfig) -> Coupling:
         if chosen not in known:
             raise ConfigError(f"interaction.{name} is one of {', '.join(known)}, not '{chosen}'")
     return COUPLINGS[config.coupling]
-
-
-def _lifted(window: CrowdWindow, joints: FloatArray, config: InteractionConfig) -> tuple[FloatArray, BoolArray]:
-    """(N, T) by how much the scene at a person's pixels is farther than the body, and where that is known."""
-    mu, known = np.ones(window.valid.shape), np.zeros(window.valid.shape, bool)
-    usable = reliable(window.scene, config)
-    if not window.is_new[0]:
-        usable &= window.scene.keyframe > 0  # where later windows keep the points of all earlier keyframes
-    keyframe = window.scene.keyframe[usable]
-    pixels, depth = _seen(window.scene.points[usable], keyframe, window)
-    in_front = depth > NEAR
-    pixels, depth, keyframe = pixels[in_front], depth[in_front], keyframe[in_front]
-    person, frame = np.nonzero(window.valid & window.observed & np.isin(np.arange(window.num_frames), keyframe))
-    if not len(person):
-        return mu, known
-    joint_pixels, own_depth = _seen(joints[person, frame], frame, window)
-    reach = config.lift_radius * np.sqrt(window.boxes[person, frame, 2] * window.boxes[person, frame, 3])
-    # keyframes are set apart farther than any reach: one tree answers for all of them
-    apart = 2 * reach.max()
-    layer = np.broadcast_to(apart * frame[:, None, None], (*own_depth.shape, 1))
-    distance, nearest = cKDTree(np.concatenate([pixels, apart * keyframe[:, None]], -1)).query(
-        np.concatenate([joint_pixels, layer], -1)
-    )
-    on_body = (distance < reach[:, None]) & (own_depth > NEAR)
-    lifted = on_body.any(-1)
-    ratio = np.where(on_body, depth[nearest] / np.where(on_body, own_depth, 1.0), np.nan)[lifted]
-    mu[person[lifted], frame[lifted]] = np.nanmedian(ratio, -1)
-    known[person[lifted], frame[lifted]] = True
-    return mu, known
-
-
-def _seen(points: FloatArray, frame: IntArray, window: CrowdWindow) -> tuple[FloatArray, FloatArray]:
-    """Rectified pixels (M, …, 2) and depths (M, …) of points (M, …, 3), each in the camera of its frame (M,)."""
-    lead = (len(frame),) + (1,) * (points.ndim - 2)
-    R, t = window.cameras.R[frame], window.cameras.t[frame].reshape(*lead, 3)
-    inside = np.einsum("mij,m...j->m...i", R, points) + t
-    depth = inside[..., 2]
-    rays = inside / np.where(depth > NEAR, depth, 1.0)[..., None]
-    return (rays @ window.intrinsics.K_rectified.T)[..., :2], depth
-
-
-def _between_keyframes(
-    mu: FloatArray, known: BoolArray, seconds: FloatArray, config: InteractionConfig
-) -> tuple[FloatArray, BoolArray]:
-    """mu (N, T) interpolated over time where not known, and where that is believed: within ``bridge`` seconds."""
-    frame = np.arange(len(seconds))
-    before = np.maximum.accumulate(np.where(known, frame, -1), -1)
-    after = np.minimum.accumulate(np.where(known, frame, len(frame))[:, ::-1], -1)[:, ::-1]
-    first, last = before < 0, after == len(frame)
-    before, after = np.where(first, np.where(last, frame, after), before), np.where(last, np.maximum(before, 0), after)
-    span = seconds[after] - seconds[before]
-    share = np.where(span > 0, (seconds - seconds[before]) / np.where(span > 0, span, 1.0), 0.0)
-    at = [np.take_along_axis(mu, index, -1) for index in (before, after)]
-    gap = np.minimum(np.abs(seconds - seconds[before]), np.abs(seconds[after] - seconds))
-    return at[0] + share * (at[1] - at[0]), known.any(-1, keepdims=True) & (gap <= config.bridge)

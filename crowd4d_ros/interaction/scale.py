@@ -7,14 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crowd4d_ros.config import InteractionConfig
-from crowd4d_ros.interaction.point_cloud import reliable, scene_interaction_points
-from crowd4d_ros.interaction.surface import NOWHERE_TO_STAND, SurfaceError, build_surface
+from crowd4d_ros.interaction.point_cloud import reliable, scene_interaction_points, without_people
+from crowd4d_ros.interaction.surface import NOWHERE_TO_STAND, ROBUST, SurfaceError, build_surface
 from crowd4d_ros.window import BoolArray, Cameras, CrowdWindow, FloatArray, ScenePoints
-
-ROUNDS = 5
-"""Surfaces built at most: each is gridded with the scale that the one before gave."""
-SETTLED = 0.05
-"""relative: the grid's cells need the scale no better than this."""
 
 
 class ScaleError(ValueError):
@@ -37,13 +32,15 @@ def initial_scale(
 
     lowest: (N, T, 3) lowest vertices, world, the bodies metric and placed from the unscaled camera centres;
     valid: (N, T). cameras and scene: unscaled. d_scn is where the ray of the lowest vertex meets the scene's
-    surface. Its grid is metric, so it is built with the scale found so far until that settles.
+    surface. Its grid is metric, so it is built with the scale found so far, over a plane at first. Once that is near,
+    the scene's points on people are left out, and of a ray's meetings the one nearest to the body counts: what hides
+    feet is nearer.
 
     Weights ω = 1/d_smpl: a pixel of error at the feet counts in the ratio in proportion to d. Steeper weights
     would let one near person, whose stature is as uncertain as anybody's, decide for all. Ratios beyond
     ``scale_trim`` robust deviations of the median are left out: a sitter, a child or a wrong track
     must not scale the world.
-    Raises ScaleError if no ray meets the scene.
+    Raises ScaleError without people or a distance to the scene, or if no ray meets it; SurfaceError without a point.
     """
     person, frame = np.nonzero(valid)
     if not len(person):
@@ -53,19 +50,22 @@ def initial_scale(
     distance = np.linalg.norm(ray, axis=-1)
     guess = float(np.median(distance)) / _typical_distance(cameras, scene, config)
     found = Scale(guess, np.inf, 0)
-    for _ in range(ROUNDS):
+    for terrain, is_last in (("plane", False), (config.terrain, False), (config.terrain, True)):
         metric = replace(scene, points=scene.points * guess)
-        sipc = scene_interaction_points(metric, config)
-        surface = build_surface(sipc, centers * guess + ray, config)
-        mu, _ = surface.intersect(centers * guess, ray)
+        if is_last:
+            moved = lowest + cameras.centers * (guess - 1)
+            metric = without_people(metric, moved, valid, replace(cameras, t=cameras.t * guess), config)
+        surface = build_surface(
+            scene_interaction_points(metric, config), centers * guess + ray, replace(config, terrain=terrain)
+        )
+        origin = centers * guess
+        mu = surface.nearest(origin, ray, config.max_depth_ratio) if is_last else surface.intersect(origin, ray)[0]
         met = mu > 0
         if not met.any():
             raise ScaleError(
                 "no viewing ray of anybody's feet meets the scene: gravity, the scene or the tracks are wrong"
             )
         found = robust_mean(guess / mu[met], 1 / distance[met], config)
-        if abs(found.value / guess - 1) < SETTLED:
-            break
         guess = found.value
     return found
 
@@ -76,7 +76,7 @@ def robust_mean(ratios: FloatArray, weights: FloatArray, config: InteractionConf
     The median is unweighted: wrong tracks that seem near must not outvote the others.
     """
     middle = float(np.median(ratios))
-    deviation = 1.4826 * float(np.median(np.abs(ratios - middle)))
+    deviation = ROBUST * float(np.median(np.abs(ratios - middle)))
     kept = np.abs(ratios - middle) <= config.scale_trim * max(deviation, config.scale_spread_floor * middle)
     mean = float(np.average(ratios[kept], weights=weights[kept]))
     return Scale(mean, deviation / middle, int(np.count_nonzero(kept)))
@@ -102,4 +102,7 @@ def _typical_distance(cameras: Cameras, scene: ScenePoints, config: InteractionC
     if not usable.any():
         raise SurfaceError(NOWHERE_TO_STAND)
     offset = scene.points[usable] - cameras.centers[scene.keyframe[usable]]
-    return float(np.median(np.linalg.norm(offset, axis=-1)))
+    distance = float(np.median(np.linalg.norm(offset, axis=-1)))
+    if distance == 0:
+        raise ScaleError("most scene points lie in the cameras themselves: check the scene model")
+    return distance

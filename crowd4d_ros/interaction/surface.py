@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import QhullError, cKDTree
 
 from crowd4d_ros.config import InteractionConfig
@@ -17,9 +17,14 @@ logger = logging.getLogger(__name__)
 
 TUKEY = 4.685
 """robust sigmas: the biweight's customary width, 95% efficient on Gaussian noise."""
-CROSSINGS_AT_ONCE = 2_000_000
+ROBUST = 1.4826
+"""The median of absolute Gaussian deviations times this is their sigma."""
+PLANE_ROUNDS = 15
+"""Reweightings of the reference plane toward the least absolute residual, and as many with the biweight."""
+LEAST_SIGMA, LEAST_DISTANCE = 0.01, 0.1
+"""metres, and sigmas: points that fit exactly must not weigh without bound."""
+CROSSINGS_AT_ONCE = 300_000
 """Crossings of rays with grid lines held in memory at once: some 100 MB."""
-
 
 NOWHERE_TO_STAND = "the scene has no reliable point to stand on: check the scene model, or lower interaction.confidence"
 
@@ -37,6 +42,7 @@ class Surface:
     kept: (X−1, Z−1, 2) whether each cell's two triangles belong to the mesh. A cell is cut from (0, 0) to
     (1, 1); its first triangle has the corner (1, 0), its second (0, 1).
     plane: (3,) a, b, c of the reference plane y = a x + b z + c.
+    support: (X, Z) in [0, 1], of the nodes: 1 where heights were observed, 0 where they are the plane's; None: 1.
     """
 
     heights: FloatArray
@@ -44,6 +50,7 @@ class Surface:
     spacing: float
     kept: BoolArray
     plane: FloatArray
+    support: FloatArray | None = None
 
     def scaled(self, alpha: float) -> Surface:
         """The surface of the scene scaled about the world's origin."""
@@ -66,8 +73,32 @@ class Surface:
         """
         grid = self._grid(xz)
         inside = self._inside(grid)
-        on_grid, kept = self._interpolated(np.where(inside[..., None], grid, 0.0))
-        return np.where(inside, on_grid, self.plane_height(xz)), inside & kept
+        on_grid = np.where(inside[..., None], grid, 0.0)
+        height = np.where(inside, self._interpolated(on_grid), self.plane_height(xz))
+        return height, inside & self._on_mesh(on_grid)
+
+    def side(self, points: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Inside or outside: (…) metres that points (…, 3) are above the surface, and whether the mesh is there.
+
+        Negative is below. Vertically measured: a height field has no other inside.
+        """
+        height, on_mesh = self.height(points[..., [0, 2]])
+        return np.asarray(points[..., 1] - height), on_mesh
+
+    def observed(self, xz: FloatArray) -> FloatArray:
+        """How far (…) in [0, 1] the height at xz (…, 2) was observed; 0 beyond the grid."""
+        grid = self._grid(xz)
+        inside = self._inside(grid)
+        if self.support is None:
+            return inside.astype(np.float64)
+        node = np.rint(np.where(inside[..., None], grid, 0.0)).astype(np.int64)
+        return np.where(inside, self.support[node[..., 0], node[..., 1]], 0.0)
+
+    def slope(self, xz: FloatArray) -> FloatArray:
+        """Metres of height per metre (…) at xz (…, 2), the steepest way, over a cell to either side."""
+        step = self.spacing * np.eye(2)
+        rises = [self.height(xz + axis)[0] - self.height(xz - axis)[0] for axis in step]
+        return np.asarray(np.hypot(*rises) / (2 * self.spacing))
 
     def intersect(self, origins: FloatArray, directions: FloatArray) -> tuple[FloatArray, BoolArray]:
         """First meeting of the rays origin + mu·direction, mu > 0, with the surface (Eq. 10).
@@ -79,19 +110,34 @@ class Surface:
         Along a ray the clearance over a triangulated height field is linear between crossings of grid lines
         and diagonals: the first sign change between sorted crossings is the exact answer, without a tree.
         """
+        return self._meetings(origins, directions, None)
+
+    def _meetings(
+        self, origins: FloatArray, directions: FloatArray, near: tuple[float, float] | None
+    ) -> tuple[FloatArray, BoolArray]:
+        """The first meetings, or within ``near`` those nearest to mu = 1 from above."""
         lead = np.broadcast_shapes(origins.shape, directions.shape)[:-1]
         origin = np.broadcast_to(origins, (*lead, 3)).reshape(-1, 3).astype(np.float64)
         direction = np.broadcast_to(directions, (*lead, 3)).reshape(-1, 3).astype(np.float64)
         start, end = self._interval(origin, direction)
+        if near is not None:
+            start, end = np.maximum(start, near[0]), np.minimum(end, near[1])
         first, count = self._crossings(origin, direction, start, end)
         mu, hit = np.zeros(len(origin)), np.zeros(len(origin), bool)
         may_hit = np.flatnonzero(start < end)
         for rays in _chunks(may_hit[np.argsort(count.sum(-1)[may_hit], kind="stable")], count.sum(-1)):
-            mu[rays], hit[rays] = self._first_hit(
-                origin[rays], direction[rays], start[rays], end[rays], first[rays], count[rays]
+            mu[rays], hit[rays] = self._hits(
+                origin[rays], direction[rays], start[rays], end[rays], first[rays], count[rays], near is not None
             )
         beyond = self._plane_beyond(origin, direction)
         return np.where(hit, mu, beyond).reshape(lead), hit.reshape(lead)
+
+    def nearest(self, origins: FloatArray, directions: FloatArray, ratio: float) -> FloatArray:
+        """mu (…) of that meeting of the rays (…, 3) with the surface from above that is nearest to 1; or 0.
+
+        The mesh's, of which those with mu in (1/ratio, ratio) count; without one the reference plane's beyond the grid.
+        """
+        return self._meetings(origins, directions, (1 / ratio, ratio))[0]
 
     def mesh(self) -> SurfaceMesh:
         """Vertices in the order of ``heights.ravel()``; counter-clockwise seen from above."""
@@ -127,13 +173,20 @@ class Surface:
         fraction = grid - index
         return index, fraction, (fraction[..., 1] > fraction[..., 0]).astype(np.int64)
 
-    def _interpolated(self, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
+    def _interpolated(self, grid: FloatArray) -> FloatArray:
+        """Heights (…) metres at grid coordinates (…, 2) inside the grid."""
         index, fraction, triangle = self._cell(grid)
-        i, j = index[..., 0], index[..., 1]
-        near, far = self.heights[i, j], self.heights[i + 1, j + 1]
-        side = np.where(triangle == 0, self.heights[i + 1, j], self.heights[i, j + 1])
-        larger, smaller = fraction.max(-1), fraction.min(-1)
-        return near + larger * (side - near) + smaller * (far - side), self.kept[i, j, triangle]
+        heights, row = self.heights.ravel(), self.heights.shape[1]
+        node = index[..., 0] * row + index[..., 1]
+        near, far = heights[node], heights[node + row + 1]
+        side = heights[node + np.where(triangle == 0, row, 1)]
+        u, v = fraction[..., 0], fraction[..., 1]
+        return np.asarray(near + np.maximum(u, v) * (side - near) + np.minimum(u, v) * (far - side))
+
+    def _on_mesh(self, grid: FloatArray) -> BoolArray:
+        """Whether the mesh has the triangle (…) at grid coordinates (…, 2) inside the grid."""
+        index, _, triangle = self._cell(grid)
+        return np.asarray(self.kept[index[..., 0], index[..., 1], triangle])
 
     def _interval(self, origin: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The part of each ray over the grid and between the residuals' extremes, where a hit can be."""
@@ -169,7 +222,7 @@ class Surface:
         first, last = np.ceil(ends.min(-1)), np.floor(ends.max(-1))
         return first, np.where(met & (rate != 0), np.maximum(last - first + 1, 0), 0).astype(np.int64)
 
-    def _first_hit(
+    def _hits(
         self,
         origin: FloatArray,
         direction: FloatArray,
@@ -177,7 +230,9 @@ class Surface:
         end: FloatArray,
         first: FloatArray,
         count: IntArray,
+        is_nearest: bool,
     ) -> tuple[FloatArray, BoolArray]:
+        """mu and whether the mesh is met (R,): of rays cut at all their crossings, which are padded with their end."""
         position, rate = self._families(origin, direction)
         crossings = [start[:, None], end[:, None]]
         for family in range(3):
@@ -188,21 +243,24 @@ class Surface:
             crossings.append(np.where(met, np.clip(at, start[:, None], end[:, None]), end[:, None]))
         at = np.sort(np.concatenate(crossings, -1), -1)
         points = origin[:, None] + at[..., None] * direction[:, None]
-        surface, _ = self._interpolated(np.clip(self._grid(points[..., [0, 2]]), 0, self._last))
-        clearance = points[..., 1] - surface
+        clearance = points[..., 1] - self._interpolated(np.clip(self._grid(points[..., [0, 2]]), 0, self._last))
         middle = 0.5 * (points[:, 1:] + points[:, :-1])[..., [0, 2]]
-        _, kept = self._interpolated(np.clip(self._grid(middle), 0, self._last))
+        kept = self._on_mesh(np.clip(self._grid(middle), 0, self._last))
         above, below = clearance[:, :-1], clearance[:, 1:]
         meets = (np.sign(above) * np.sign(below) <= 0) & kept
-        segment = meets.argmax(-1)
-        row = np.arange(len(at))
-        hit = meets[row, segment]
-        difference = above[row, segment] - below[row, segment]
+        difference = above - below
         touches = difference == 0
-        share = np.where(touches, 0.0, above[row, segment] / np.where(touches, 1.0, difference))
-        return at[row, segment] + share * (at[row, segment + 1] - at[row, segment]), hit
+        mu = at[:, :-1] + np.where(touches, 0.0, above / np.where(touches, 1.0, difference)) * np.diff(at)
+        if is_nearest:
+            meets &= above >= 0
+            segment = np.where(meets, np.abs(mu - 1), np.inf).argmin(-1)
+        else:
+            segment = meets.argmax(-1)
+        row = np.arange(len(at))
+        return mu[row, segment], meets[row, segment]
 
     def _plane_beyond(self, origin: FloatArray, direction: FloatArray) -> FloatArray:
+        """mu (R,) at which the rays meet the reference plane beyond the grid, else 0."""
         clearance = origin[:, 1] - self.plane_height(origin[:, [0, 2]])
         descent = direction[:, 1] - direction[:, [0, 2]] @ self.plane[:2]
         mu = np.where(descent == 0, 0.0, -clearance / np.where(descent == 0, 1.0, descent))
@@ -228,10 +286,13 @@ def build_surface(sipc: FloatArray, people: FloatArray, config: InteractionConfi
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in nodes), indexing="ij"), -1) * spacing + corner
     at_nodes = grid @ plane[:2] + plane[2]
     residual = points[:, 1] - (points[:, [0, 2]] @ plane[:2] + plane[2])
-    heights = at_nodes
+    heights, support = at_nodes, None
     if config.terrain != "plane":
-        heights = at_nodes + faded(points[:, [0, 2]], residual, grid, config)
-    return Surface(heights, corner, spacing, _kept(heights, spacing, config.long_edge), plane)
+        support = _support(points[:, [0, 2]], grid, config)
+        seen = support > 0
+        heights = at_nodes.copy()
+        heights[seen] += support[seen] * _interpolated(points[:, [0, 2]], residual, grid[seen])
+    return Surface(heights, corner, spacing, _kept(heights, spacing, config.long_edge), plane, support)
 
 
 def reference_plane(points: FloatArray, config: InteractionConfig) -> FloatArray:
@@ -245,11 +306,11 @@ def reference_plane(points: FloatArray, config: InteractionConfig) -> FloatArray
     moved = points - centre
     design = np.stack([moved[:, 0], moved[:, 2], np.ones(len(moved))], -1)
     solution = np.zeros(3)
-    for biweight in [False] * 15 + [True] * 15:
+    for biweight in [False] * PLANE_ROUNDS + [True] * PLANE_ROUNDS:
         residual = moved[:, 1] - design @ solution
-        sigma = max(1.4826 * float(np.median(np.abs(residual))), 0.01)
+        sigma = max(ROBUST * float(np.median(np.abs(residual))), LEAST_SIGMA)
         distance = np.abs(residual) / sigma
-        weight = 1 / np.maximum(distance, 0.1)
+        weight = 1 / np.maximum(distance, LEAST_DISTANCE)
         if biweight:
             weight = np.clip(1 - (distance / TUKEY) ** 2, 0, None) ** 2
         prior = (sigma / config.plane_slope) ** 2 * np.diag([1.0, 1.0, 0.0])
@@ -269,16 +330,22 @@ def without_spikes(points: FloatArray, plane: FloatArray, config: InteractionCon
     return points if is_spike.all() else np.asarray(points[~is_spike])
 
 
-def faded(xz: FloatArray, residual: FloatArray, grid: FloatArray, config: InteractionConfig) -> FloatArray:
-    """Residuals (M,) at xz (M, 2) on a grid (…, 2): linear between points, smoothly zero far from any."""
-    distance, _ = cKDTree(xz).query(grid)
+def _support(xz: FloatArray, grid: FloatArray, config: InteractionConfig) -> FloatArray:
+    """(…) 1 near any of xz (M, 2), smoothly 0 far from all, on a grid (…, 2)."""
+    distance, _ = cKDTree(xz).query(grid, distance_upper_bound=config.fade_end)
     ramp = np.clip((distance - config.fade_start) / (config.fade_end - config.fade_start), 0, 1)
-    nearest = NearestNDInterpolator(xz, residual)(grid)
+    return np.asarray(1 - ramp**2 * (3 - 2 * ramp))
+
+
+def _interpolated(xz: FloatArray, residual: FloatArray, at: FloatArray) -> FloatArray:
+    """Residuals (M,) at xz (M, 2), at other places (Q, 2): linear between points, the nearest beyond."""
     try:
-        linear = LinearNDInterpolator(xz, residual)(grid)
+        found = np.asarray(LinearNDInterpolator(xz, residual)(at))
     except (QhullError, ValueError):  # fewer than three points, or all in one line, span no triangle
-        linear = nearest
-    return np.asarray(np.where(np.isnan(linear), nearest, linear) * (1 - ramp**2 * (3 - 2 * ramp)))
+        found = np.full(len(at), np.nan)
+    beyond = np.isnan(found)
+    found[beyond] = residual[cKDTree(xz).query(at[beyond])[1]]
+    return found
 
 
 def _kept(heights: FloatArray, spacing: float, long_edge: float) -> BoolArray:
