@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from crowd4d_ros.body.keypoints import MIRROR
+from crowd4d_ros.body.keypoints import INDEX, MIRROR, longer_legs
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, compose
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import MotionConfig
-from crowd4d_ros.initialization.lifting import lift, mirrored, slerp, towards_ray
+from crowd4d_ros.initialization.lifting import lift, mirrored, seen_along, slerp, towards_path, towards_ray, untwisted
 from crowd4d_ros.initialization.motion import MotionFit, Tracked, bridged, fit_motion
 from crowd4d_ros.initialization.refinement import body_keypoints
 from crowd4d_ros.initialization.trajectory import Ground, Rays, solve_path
@@ -45,7 +45,7 @@ def seen_from_camera(points: FloatArray) -> FloatArray:
 
 
 class Scene:
-    """Walkers of the embedded body before a camera 6 m up, as perception sees them."""
+    """Walkers of the embedded body before a camera 6 m up, as perception sees them: shorter legs, and leaning away."""
 
     def __init__(
         self, body: BodyModel, pose: torch.Tensor, orient: torch.Tensor, root: FloatArray, noise: float = 0.0
@@ -57,15 +57,18 @@ class Scene:
         self.root = root.copy()
         self.root[..., 1] = -HEIGHT - vertices[..., 1].min(-1)
         self.offsets, self.pose, self.orient = offsets, pose, orient
-        pixels = seen_from_camera(self.root[:, :, None] + offsets)
+        marked = longer_legs(torch.as_tensor(offsets), CONFIG.keypoint_legs).numpy()
+        pixels = seen_from_camera(self.root[:, :, None] + marked)
         silhouette = seen_from_camera(self.root[:, :, None] + vertices)
         low, high = silhouette.min(2), silhouette.max(2)
         boxes = np.concatenate([low, high - low], -1)
         rng = np.random.default_rng(0)
         scale = np.sqrt(boxes[..., 2] * boxes[..., 3])
         pixels = pixels + noise * scale[..., None, None] * rng.normal(size=pixels.shape)
-        relative = (offsets - offsets[:, :, [11, 12]].mean(2, keepdims=True)) @ R.T
-        landmarks = 0.9 * relative @ towards_ray(low + boxes[..., 2:] / 2, K)  # into the crop's own view
+        shorter = longer_legs(torch.as_tensor(offsets), CONFIG.landmark_legs).numpy()
+        relative = (shorter - shorter[:, :, [11, 12]].mean(2, keepdims=True)) @ R.T
+        crop = seen_along(low + boxes[..., 2:] / 2, K, R @ [0.0, 1.0, 0.0], CONFIG.landmark_lean)
+        landmarks = 0.9 * relative @ crop
         landmarks = landmarks + 2 * noise * rng.normal(size=landmarks.shape)
         stature = float(body.height(betas)[0])
         self.seen = Tracked(
@@ -282,6 +285,76 @@ def test_towards_ray_turns_the_axis_onto_the_ray() -> None:
     ray = np.linalg.inv(K) @ [100.0, 50.0, 1.0]
     np.testing.assert_allclose(rotation[0] @ [0, 0, 1], ray / np.linalg.norm(ray), atol=1e-9)
     np.testing.assert_allclose(rotation[1], np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
+def test_people_seen_from_above_are_set_upright_by_a_share_of_the_angle(lean: float) -> None:
+    up = R @ [0.0, 1.0, 0.0]
+    pixel = np.array([324.0, 400.0])
+    angle = np.arcsin(-up @ towards_ray(pixel, K) @ [0.0, 0.0, 1.0])
+    head = seen_along(pixel, K, up, lean) @ [0.0, -1.0, 0.0]  # the crop's own up
+    np.testing.assert_allclose(head @ up, np.cos((1 - lean) * angle), atol=1e-9)
+    if lean == 0:
+        np.testing.assert_allclose(seen_along(pixel, K, up, lean), towards_ray(pixel, K), atol=1e-9)
+
+
+def heading_of(landmarks: FloatArray) -> FloatArray:
+    """Degrees about the vertical that the shoulders' normal is turned from +z, as in ``walkers``."""
+    across = landmarks[..., INDEX["left_shoulder"], :] - landmarks[..., INDEX["right_shoulder"], :]
+    return np.asarray(np.degrees(np.arctan2(-across[..., 2], across[..., 0])))
+
+
+def test_walkers_are_turned_to_where_they_go_and_others_are_not(body: BodyModel) -> None:
+    scene = walkers(body)
+    up, frames = np.array([0.0, 1.0, 0.0]), len(scene.seen.stamps)
+    velocity = np.gradient(scene.root, scene.seen.seconds, axis=1)
+    truth = heading_of(scene.offsets)
+    off = axis_angle_to_matrix(torch.tensor([0.0, np.radians(20.0), 0.0], dtype=torch.float64)).numpy()
+    seen = scene.offsets @ off.T
+
+    def turn(velocity: FloatArray) -> FloatArray:
+        corrected = towards_path(seen, scene.seen.observed, velocity, up, scene.seen.seconds, CONFIG)
+        return np.asarray((heading_of(corrected) - truth + 180) % 360 - 180)
+
+    walking = turn(velocity)
+    assert walking.shape == (3, frames)
+    assert np.abs(walking).max() < 6, "of 20 degrees"
+    np.testing.assert_allclose(turn(0 * velocity), 20, atol=1e-6, err_msg="who stands")
+    np.testing.assert_allclose(turn(-velocity), 20, atol=1e-6, err_msg="who goes backwards")
+
+
+def test_hips_follow_the_shoulders_as_far_as_they_are_not_trusted(body: BodyModel) -> None:
+    points = walkers(body).offsets
+    hips = [INDEX["left_hip"], INDEX["right_hip"]]
+    twisted = points.copy()
+    twisted[..., hips, :] = points[..., hips, :] @ axis_angle_to_matrix(torch.tensor([0.0, 0.5, 0.0])).numpy().T
+
+    def across(landmarks: FloatArray, joint: str) -> FloatArray:
+        return np.asarray(landmarks[..., INDEX[f"left_{joint}"], :] - landmarks[..., INDEX[f"right_{joint}"], :])
+
+    np.testing.assert_allclose(untwisted(twisted, 1.0), twisted, atol=1e-12)
+    follow = untwisted(twisted, 0.0)
+    np.testing.assert_allclose(np.cross(across(follow, "hip"), across(follow, "shoulder")), 0, atol=1e-9)
+    half = untwisted(twisted, 0.5)
+    np.testing.assert_allclose(half[..., hips, :].mean(-2), twisted[..., hips, :].mean(-2), atol=1e-12)
+    width, as_seen = (np.linalg.norm(across(points, "hip"), axis=-1) for points in (half, twisted))
+    np.testing.assert_allclose(width, as_seen, atol=1e-9)
+
+
+def test_longer_legs_lengthen_thighs_and_shins_and_carry_the_feet(body: BodyModel) -> None:
+    points = torch.as_tensor(walkers(body).offsets)
+    longer = longer_legs(points, 0.25)
+
+    def bone(keypoints: torch.Tensor, start: str, end: str) -> torch.Tensor:
+        return keypoints[..., INDEX[end], :] - keypoints[..., INDEX[start], :]
+
+    for side in ("left", "right"):
+        for start, end in (("hip", "knee"), ("knee", "ankle")):
+            bones = (bone(keypoints, f"{side}_{start}", f"{side}_{end}") for keypoints in (longer, points))
+            torch.testing.assert_close(next(bones), 1.25 * next(bones))
+        feet = (bone(keypoints, f"{side}_ankle", f"{side}_heel") for keypoints in (longer, points))
+        torch.testing.assert_close(*feet)
+    torch.testing.assert_close(longer[..., : INDEX["left_knee"], :], points[..., : INDEX["left_knee"], :])
 
 
 def test_slerp_is_a_constant_turn() -> None:

@@ -75,3 +75,24 @@ def posed_keypoints(model: BodyModel, body: PosedBody) -> Tensor:
     device = body.joints.device
     surface = model.skin(body, torch.tensor(list(VERTICES.values()), device=device))
     return torch.cat([body.joints, surface], -2)[..., torch.tensor(_ROWS, device=device), :]
+
+
+def sources_to_keypoints(like: Tensor, leg_change: float = 0.0) -> Tensor:
+    """(23, 24 + 11): keypoints, with ``longer_legs``, from SMPL's joints and then the vertices of ``VERTICES``."""
+    chosen = torch.eye(len(_SOURCES), dtype=like.dtype, device=like.device)[list(_ROWS)]
+    return longer_legs(chosen, leg_change)
+
+
+def longer_legs(points: Tensor, change: float) -> Tensor:
+    """Keypoints (…, 23, D) whose thighs and shins are longer by the share ``change``, the feet moved along with them.
+
+    A network marks knees and ankles where its annotators did, not where SMPL has its joints.
+    """
+    matrix = torch.eye(len(KEYPOINTS), dtype=points.dtype, device=points.device)
+    for side in ("left", "right"):
+        hip, knee, ankle = (INDEX[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
+        below = [INDEX[f"{side}_{name}"] for name in ("ankle", "big_toe", "small_toe", "heel")]
+        for start, end, moved in ((hip, knee, [knee, *below]), (knee, ankle, below)):
+            matrix[moved, end] += change
+            matrix[moved, start] -= change
+    return (points.mT @ matrix.mT).mT

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.keypoints import MIRROR
+from crowd4d_ros.body.keypoints import MIRROR, longer_legs
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import MotionConfig
-from crowd4d_ros.initialization.lifting import lift, mirrored, slerp, towards_ray, untangle
+from crowd4d_ros.initialization.lifting import lift, mirrored, seen_along, slerp, towards_path, untangle, untwisted
 from crowd4d_ros.initialization.refinement import FEET, LIMBS, Evidence, body_keypoints, refine
 from crowd4d_ros.initialization.trajectory import Ground, Rays, solve_path
 from crowd4d_ros.priors.pose import GaussianPosePrior
@@ -128,7 +128,8 @@ def fit_motion(
     root: FloatArray = np.zeros((people, frames, 3))
     for _ in range(config.passes):
         offsets = body_keypoints(body, betas, pose, orient).numpy().astype(np.float64)
-        root = _placed(seen, offsets, rest, valid, size_sigma, config)
+        marked = _as_marked(offsets, config.keypoint_legs)
+        root = _placed(seen, offsets, marked, rest, valid, size_sigma, config)
         start = torch.as_tensor(root, dtype=torch.float32)
         pose, orient, refined = refine(evidence, body, prior, betas, pose, orient, start, config)
         root = refined.numpy().astype(np.float64)
@@ -236,10 +237,11 @@ def _untangled(
     """
     centre = seen.boxes[..., :2] + seen.boxes[..., 2:] / 2
     centre = np.where(seen.observed[..., None], centre, seen.K[:2, 2])
-    to_world = seen.cameras.R.swapaxes(-1, -2) @ towards_ray(centre, seen.K)
+    vertical = seen.cameras.R @ np.array([0.0, 1.0, 0.0])
+    to_world = seen.cameras.R.swapaxes(-1, -2) @ seen_along(centre, seen.K, vertical, config.landmark_lean)
     candidates = np.stack([seen.landmarks_3d, mirrored(seen.landmarks_3d)]) @ to_world.swapaxes(-1, -2)
-    candidates *= _metric(candidates[0], seen, rest)[:, None, None, None]
-    path = _placed(seen, candidates[0], rest, valid, size_sigma, config)
+    candidates *= _metric(candidates[0], seen, rest, config)[:, None, None, None]
+    path = _placed(seen, candidates[0], candidates[0], rest, valid, size_sigma, config)
     velocity = np.gradient(path, seen.seconds, axis=1) if len(seen.seconds) > 1 else np.zeros_like(path)
     exchanged = untangle(candidates, seen.keypoints_confidence, seen.observed, velocity, seen.up, seen.seconds, config)
     swap = exchanged[..., None]
@@ -248,15 +250,22 @@ def _untangled(
         keypoints_2d=np.where(swap[..., None], seen.keypoints_2d[:, :, MIRROR], seen.keypoints_2d),
         keypoints_confidence=np.where(swap, seen.keypoints_confidence[..., MIRROR], seen.keypoints_confidence),
     )
-    return seen, np.where(swap[..., None], candidates[1], candidates[0]), exchanged
+    landmarks = untwisted(np.where(swap[..., None], candidates[1], candidates[0]), config.hip_trust)
+    return seen, towards_path(landmarks, seen.observed, velocity, seen.up, seen.seconds, config), exchanged
 
 
-def _metric(landmarks: FloatArray, seen: Tracked, rest: _Rest) -> FloatArray:
+def _as_marked(keypoints: FloatArray, legs: float) -> FloatArray:
+    """The body's keypoints (…, 23, 3) where a network marks them."""
+    return longer_legs(torch.as_tensor(keypoints), legs).numpy()
+
+
+def _metric(landmarks: FloatArray, seen: Tracked, rest: _Rest, config: MotionConfig) -> FloatArray:
     """(N,) what makes each person's landmarks as large as the body: the median over frames of all bones."""
     start, end = np.array(LIMBS).T
     weight = np.minimum(seen.keypoints_confidence[..., start], seen.keypoints_confidence[..., end])
     lengths = np.linalg.norm(landmarks[..., end, :] - landmarks[..., start, :], axis=-1)
-    wanted = np.linalg.norm(rest.keypoints[:, end] - rest.keypoints[:, start], axis=-1)[:, None]
+    marked = _as_marked(rest.keypoints, config.landmark_legs)
+    wanted = np.linalg.norm(marked[:, end] - marked[:, start], axis=-1)[:, None]
     total = (weight * lengths).sum(-1)
     known = total > 0
     ratio = np.where(known, (weight * wanted).sum(-1) / np.where(known, total, 1.0), np.nan)
@@ -267,12 +276,14 @@ def _metric(landmarks: FloatArray, seen: Tracked, rest: _Rest) -> FloatArray:
 def _placed(
     seen: Tracked,
     offsets: FloatArray,
+    marked: FloatArray,
     rest: _Rest,
     valid: BoolArray,
     size_sigma: FloatArray,
     config: MotionConfig,
 ) -> FloatArray:
-    """The roots (N, T, 3), metres, world, of bodies with keypoints at ``offsets`` (N, T, 23, 3) from them.
+    """The roots (N, T, 3), metres, world, of bodies with keypoints at ``offsets`` (N, T, 23, 3) from them,
+    which a network marks at ``marked``.
 
     The box's top and bottom are seen points too: hardly of any weight, but all there is without keypoints.
     """
@@ -292,7 +303,7 @@ def _placed(
     rays = Rays(
         pixels=np.concatenate([seen.keypoints_2d, ends], 2),
         weights=weights,
-        offsets=np.concatenate([offsets, crown[:, :, None], contact[:, :, None]], 2),
+        offsets=np.concatenate([marked, crown[:, :, None], contact[:, :, None]], 2),
         K=seen.K,
         R=seen.cameras.R,
         t=seen.cameras.t,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.keypoints import keypoints
+from crowd4d_ros.body.keypoints import keypoints, longer_legs
 from crowd4d_ros.body.rotations import compose
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import MotionConfig
@@ -117,7 +117,8 @@ class _Energies:
 
     def reprojection(self, offsets: Tensor, root: Tensor) -> Tensor:
         seen, config = self.evidence, self.config
-        camera = (root[..., None, :] + offsets) @ seen.R.mT + seen.t[:, None]
+        marked = root[..., None, :] + longer_legs(offsets, config.keypoint_legs)
+        camera = marked @ seen.R.mT + seen.t[:, None]
         homogeneous = camera @ seen.K.T
         pixels = homogeneous[..., :2] / homogeneous[..., 2:].clamp_min(config.nearest)
         squared = ((pixels - seen.pixels) / seen.pixel_sigma[..., None, None]).square().sum(-1)
