@@ -12,12 +12,15 @@ from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.device import choose_device, limit_threads
 from crowd4d_ros.interaction.anchors import coupling
-from crowd4d_ros.interaction.point_cloud import scene_interaction_points
+from crowd4d_ros.interaction.point_cloud import scene_interaction_points, without_people
 from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
+from crowd4d_ros.optimization.evidence import tensor_like
+from crowd4d_ros.optimization.placement import placed_by_keypoints
 from crowd4d_ros.optimization.solver import Solution, optimize
 from crowd4d_ros.optimization.stages import stages
-from crowd4d_ros.priors.pose import GaussianPosePrior
+from crowd4d_ros.priors import load_pose_prior
+from crowd4d_ros.priors.motion import MotionPrior
 from crowd4d_ros.window import BodyMotion, BoolArray, CrowdMotion, CrowdWindow, FloatArray, SurfaceMesh
 from crowd4d_ros.world import LastWindow, World
 
@@ -38,7 +41,8 @@ class Pipeline:
         limit_threads(config.threads)
         self.device = choose_device(config.device)
         self.body = BodyModel.load(config.body, device=self.device)
-        self.prior = GaussianPosePrior.load(device=self.device)
+        self.prior = load_pose_prior(config.optimization.pose_prior, device=self.device)
+        self.motion_prior = MotionPrior.load(device=self.device) if config.optimization.stages > 2 else None
 
     def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]:
         """One window, Sec. 3.2–3.5: scale, SIPC, SIS, HSIP, then the staged optimisation.
@@ -47,15 +51,19 @@ class Pipeline:
         """
         config = self.config
         world = world.entering(window.segment_id)
+        initial = window
+        if config.optimization.stages and config.optimization.reprojection_reference == "detected":
+            window = placed_by_keypoints(window, self.body, config.optimization)
         alpha0 = world.scale or 1.0
         try:
             alpha0 = self._scale(window, world)
             window = scaled(window, alpha0)
-            sipc = scene_interaction_points(window.scene, config.interaction, world.sipc)
             joints, lowest = self._posed(window.motion)
+            static = without_people(window.scene, lowest, window.valid, window.cameras, config.interaction)
+            sipc = scene_interaction_points(static, config.interaction, world.sipc)
             surface = build_surface(sipc, joints[window.valid, 0], config.interaction)
         except (ScaleError, SurfaceError) as error:
-            return self._without_scene(window, world, alpha0, error)
+            return self._without_scene(scaled(initial, alpha0), world, alpha0, error)
         proxy = self.coupling.anchor(window, joints, lowest, surface, config.interaction)
         solution = optimize(
             window,
@@ -66,8 +74,10 @@ class Pipeline:
             coupling=self.coupling,
             scale_is_stable=world.scale_is_stable or window.scale_source in METRIC,
             previous=world.last,
+            motion_prior=self.motion_prior,
         )
         motion = _crowd_motion(window, solution, alpha0, sipc * solution.alpha, surface.scaled(solution.alpha))
+        motion = replace(motion, hsip_mode=proxy.mode)
         return motion, world.after(motion, solution.scale_is_stable)
 
     def _scale(self, window: CrowdWindow, world: World) -> float:
@@ -87,7 +97,7 @@ class Pipeline:
     def _posed(self, motion: BodyMotion) -> tuple[FloatArray, FloatArray]:
         """Joints (N, T, 24, 3) and lowest vertices (N, T, 3), metres, world."""
         betas, pose, orient, transl = (
-            torch.as_tensor(a, dtype=self.prior.mean.dtype, device=self.device)
+            tensor_like(a, self.body.v_template)
             for a in (motion.betas[:, None], motion.body_pose, motion.global_orient, motion.transl)
         )
         joints = self.body.joints(betas, pose, orient, transl)

@@ -24,7 +24,13 @@ from crowd4d_ros.world import World
 PEOPLE, FRAMES = 4, 12
 CONFIG = InteractionConfig()
 HIPS = np.array([0.0, 0.9, 0.0])
-SETTINGS = {"device": "cpu", "optimization.stage1_iterations": 60, "optimization.stage2_iterations": 3}
+SETTINGS = {
+    "device": "cpu",
+    "optimization.stages": 2,
+    "optimization.stage1_iterations": 60,
+    "optimization.stage2_iterations": 3,
+    "optimization.leg_change": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +154,11 @@ def test_depth_alignment_puts_roots_where_the_scene_has_them(body):
 
 
 def test_depth_between_keyframes_is_a_line_and_ends_with_what_is_known(body):
-    from crowd4d_ros.interaction.anchors import _between_keyframes
+    from crowd4d_ros.interaction.scene_depth import between_keyframes
 
     seconds = np.array([0.0, 0.1, 0.3, 0.4, 0.5, 5.0])
     known = np.array([[0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]], bool)
-    mu, believed = _between_keyframes(
+    mu, believed = between_keyframes(
         np.where(known, [[0, 1.0, 0, 1.3, 0, 0]], 1.0), known, seconds, InteractionConfig()
     )
     np.testing.assert_allclose(mu[0], [1, 1, 1.2, 1.3, 1.3, 1.3])
@@ -255,13 +261,14 @@ def test_every_coupling_runs_from_the_configuration_reports_its_terms_and_never_
     with_nan, with_number = padded(np.nan), padded(3.0)
     np.testing.assert_array_equal(with_nan.joints[valid], with_number.joints[valid])
     assert np.isfinite(with_nan.joints[valid]).all()
+    assert with_nan.hsip_mode == ("open" if name == "hsip" else "none")
     for terms in COUPLINGS[name].terms:
         assert set(terms) <= set(with_nan.energies)
 
 
 @pytest.mark.parametrize(
     ("setting", "chosen"),
-    [("interaction.coupling", "glue"), ("interaction.terrain", "lava"), ("optimization.stages", 3)],
+    [("interaction.coupling", "glue"), ("interaction.terrain", "lava"), ("optimization.stages", 4)],
 )
 def test_what_does_not_exist_is_refused_by_name_before_any_work(setting, chosen):
     with pytest.raises(ConfigError, match=setting):

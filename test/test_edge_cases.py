@@ -31,6 +31,7 @@ FEW_STEPS = {
     "motion.passes": 1,
     "optimization.stage1_iterations": 12,
     "optimization.stage2_iterations": 2,
+    "optimization.stage3_iterations": 2,
 }
 CONFIG = updated(Config(), FEW_STEPS)
 CAMERA = synthetic.camera()

@@ -14,14 +14,16 @@ from crowd4d_ros.interaction.proxy import Proxy, anchor_proxies
 from crowd4d_ros.interaction.scale import initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, build_surface
 from crowd4d_ros.optimization import energies, solver
-from crowd4d_ros.optimization.solver import Solution, nearest_valid, optimize
+from crowd4d_ros.optimization.evidence import nearest_valid
+from crowd4d_ros.optimization.solver import Solution, optimize
 from crowd4d_ros.optimization.stages import stages, weights
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.window import BodyMotion, CrowdWindow, FloatArray
 from crowd4d_ros.world import LastWindow
 
 INTERACTION = InteractionConfig()
-CONFIG = OptimizationConfig()
+CONFIG = OptimizationConfig(stages=2, leg_change=0.0)
+"""The staged crowd's keypoints are the body's own."""
 BRIEF = replace(CONFIG, stage1_iterations=8, stage2_iterations=4)
 
 

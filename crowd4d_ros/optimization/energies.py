@@ -8,6 +8,7 @@ pixels are divided by the person's size A as in Eq. 22, so that weights hold at 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crowd4d_ros.body.rotations import relative_log
+from crowd4d_ros.optimization.soft_dtw import divergence
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
 XZ = [0, 2]
@@ -38,9 +40,14 @@ def hsip_xz(pelvis: Tensor, point: Tensor, reach: Tensor, alpha: Tensor, valid: 
     return torch.relu(beyond).square().sum()
 
 
-def hsip_y(lowest_y: Tensor, point_y: Tensor, alpha: Tensor, valid: Tensor) -> Tensor:
-    """Eq. 18, m²: the lowest vertex is at the height α s*_y. lowest_y, point_y: (N, T); alpha: ()."""
-    return (_masked(lowest_y, valid) - alpha * _masked(point_y, valid)).square().sum()
+def hsip_y(lowest_y: Tensor, point_y: Tensor, alpha: Tensor, valid: Tensor, width: float = math.inf) -> Tensor:
+    """Eq. 18, m²: the lowest vertex is at the height α s*_y. lowest_y, point_y: (N, T); alpha: ().
+
+    Ours: farther off than ``width``, metres, the force grows no more (pseudo-Huber); the paper's squares are of
+    infinite width.
+    """
+    squared = (_masked(lowest_y, valid) - alpha * _masked(point_y, valid)).square()
+    return (2 * squared / (1 + (1 + squared / width**2).sqrt())).sum()
 
 
 def plane_anchor(pelvis: Tensor, lowest_y: Tensor) -> Tensor:
@@ -136,18 +143,26 @@ def _charbonnier(squared: Tensor, width: float) -> Tensor:
 
 
 def reprojection(
-    projected: Tensor, in_front: Tensor, reference: Tensor, confidence: Tensor, size: Tensor, valid: Tensor
+    projected: Tensor,
+    in_front: Tensor,
+    reference: Tensor,
+    confidence: Tensor,
+    size: Tensor,
+    valid: Tensor,
+    width: float = math.inf,
 ) -> Tensor:
     """Eq. 22, in squares of the person's size: joints project onto their 2D references.
 
     projected, reference: (N, T, J, 2) pixels; in_front: (N, T, J) bool; confidence: (N, T, J) in [0, 1], the
     weight of each joint; size A: (N, T) pixels. Ω_reproj leaves out joints behind the camera and those of no
-    confidence.
+    confidence. Ours: residuals far beyond ``width``, sizes, pull no more (Geman–McClure, x²/(1 + x²/width²)); the
+    paper's squares are of infinite width.
     """
     usable = valid[..., None] & in_front & (confidence > 0)
     residual = torch.where(usable[..., None], projected - reference, 0.0)
     residual = residual / _masked(size, valid, 1.0)[..., None, None]
-    return (torch.where(usable, confidence, 0.0) * residual.square().sum(-1)).sum()
+    squared = residual.square().sum(-1)
+    return (torch.where(usable, confidence, 0.0) * squared / (1 + squared / width**2)).sum()
 
 
 def adjacent(valid: Tensor) -> Tensor:
@@ -171,6 +186,20 @@ def rotation_smoothness(rotations: Tensor, valid: Tensor) -> Tensor:
     return squared.sum() if squared.ndim == 2 else squared.mean(-1).sum()
 
 
+def rotation_distance(rotations: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
+    """Ours, rad²: squared angles between rotations and their references (N, T, J, 3), averaged over the joints."""
+    angle = relative_log(_masked(reference, valid), _masked(rotations, valid))
+    return _masked(angle.square().sum(-1).mean(-1), valid).sum()
+
+
+def upright(up_y: Tensor, valid: Tensor) -> Tensor:
+    """Ours, rad²: the squared angle between the pelvis's vertical and gravity's, 2 (1 − cos).
+
+    up_y: (N, T), the height of the pelvis's unit vertical.
+    """
+    return _masked(2 * (1 - up_y), valid).sum()
+
+
 def shape_prior(betas: Tensor, valid: Tensor) -> Tensor:
     """Eq. 25: a standard normal on betas (N, 10), once for every valid frame of the person."""
     return (valid.sum(-1) * _masked(betas, valid.any(-1)).square().sum(-1)).sum()
@@ -184,3 +213,37 @@ def pose_prior(latent: Tensor, valid: Tensor) -> Tensor:
 def shape_seam(betas: Tensor, previous: Tensor, known: Tensor, valid: Tensor) -> Tensor:
     """Ours: betas (N, 10) stay near the last window's of people it knew, once for every valid frame."""
     return (valid.sum(-1) * torch.where(known[:, None], betas - previous, 0.0).square().sum(-1)).sum()
+
+
+def motion_prior(latent: Tensor) -> Tensor:
+    """Eq. 27: a standard normal on the motion codes (M, L) of all segments."""
+    return latent.square().sum()
+
+
+def contact_stationarity(joints: Tensor, confidence: Tensor, lasting: Tensor) -> Tensor:
+    """Eq. 28, m²: joints that touch the ground do not move from one frame to the next.
+
+    joints: (N, T, C, 3) metres, world; confidence: (N, T, C) in [0, 1]; lasting: (N, T − 1) the pairs of frames that
+    count. Their weight is c_t c_{t+1}, ours for the paper's c_t: at ten frames a second a foot that touches the ground
+    in one frame may be well above it in the next. It has no gradient: else the easiest way not to slide is to fly.
+    """
+    both = (confidence[:, 1:] * confidence[:, :-1]).detach()
+    step = _masked(joints[:, 1:] - joints[:, :-1], lasting)
+    return (_masked(both, lasting) * step.square().sum(-1)).sum()
+
+
+def connection(joints: Tensor) -> Tensor:
+    """Eq. 29, m²: a segment's last frame is its successor's, and the successor's first is its own.
+
+    joints: (2, J, 2, K, 3) metres, world: by each of the two segments, at each of the two times.
+    """
+    return (joints[1] - joints[0]).square().sum()
+
+
+def motion_consistency(pose: Tensor, reference: Tensor, weight: Tensor, gamma: float) -> Tensor:
+    """Eq. 30 (AMC): unreliable people move as their references do, sooner or later.
+
+    pose, reference: (U, F, K), see groups.py; weight: (U,); gamma: of the soft-DTW, in squares of the poses' unit. The
+    divergence stands for the paper's sDTW, see soft_dtw.py.
+    """
+    return (weight * divergence(pose, reference, gamma)).sum()

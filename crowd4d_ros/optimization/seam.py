@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.optimization.evidence import tensor_like
 from crowd4d_ros.window import BoolArray, CrowdWindow, FloatArray, IntArray
 from crowd4d_ros.world import LastWindow
 
@@ -51,7 +52,7 @@ def seam(window: CrowdWindow, previous: LastWindow | None, body: BodyModel, deca
         _, t, u = np.intersect1d(window.stamps, previous.stamps, return_indices=True)
         here, there = np.ix_(n, t), np.ix_(m, u)
         repeated = window.valid[here] & previous.valid[there] & ~window.is_new[t]
-        rest = body.pelvis(torch.as_tensor(previous.motion.betas).to(like)).cpu().numpy()[:, None]
+        rest = body.pelvis(tensor_like(previous.motion.betas, like)).cpu().numpy()[:, None]
         held[here] = repeated
         pelvis[here] = np.where(repeated[..., None], (previous.motion.transl + rest)[there], 0)
         orient[here] = np.where(repeated[..., None], previous.motion.global_orient[there], 0)
@@ -61,12 +62,12 @@ def seam(window: CrowdWindow, previous: LastWindow | None, body: BodyModel, deca
     return Seam(
         held=torch.as_tensor(held, device=like.device),
         known=torch.as_tensor(held.any(-1), device=like.device),
-        pelvis=torch.as_tensor(pelvis).to(like),
-        global_orient=torch.as_tensor(orient).to(like),
-        body_pose=torch.as_tensor(pose).to(like),
-        betas=torch.as_tensor(betas).to(like),
+        pelvis=tensor_like(pelvis, like),
+        global_orient=tensor_like(orient, like),
+        body_pose=tensor_like(pose, like),
+        betas=tensor_like(betas, like),
         last=torch.as_tensor(last, device=like.device),
-        decay=torch.as_tensor(_decay(window, held, last, decay_seconds)).to(like),
+        decay=tensor_like(_decay(window, held, last, decay_seconds), like),
     )
 
 

@@ -1,27 +1,31 @@
-"""Stages 1 and 2: Adam on the crowd's motion and the residual scale of the scene (Sec. 3.3)."""
+"""The three stages: Adam on the crowd's motion and the residual scale of the scene (Sec. 3.3)."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowd4d_ros.body.keypoints import SOLES, posed_keypoints
+from crowd4d_ros.body.keypoints import SOLES, VERTICES, posed_keypoints, sources_to_keypoints
 from crowd4d_ros.body.smpl import UP, BodyModel, PosedBody
 from crowd4d_ros.camera import project
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 from crowd4d_ros.interaction.proxy import Proxy
 from crowd4d_ros.optimization import energies
+from crowd4d_ros.optimization.evidence import Evidence, tensor_like
+from crowd4d_ros.optimization.long_range import LongRange
 from crowd4d_ros.optimization.seam import seam
 from crowd4d_ros.optimization.stages import Stage, stages, weights
+from crowd4d_ros.priors.motion import MotionPrior, Segment
 from crowd4d_ros.priors.pose import PosePrior
-from crowd4d_ros.window import BodyMotion, BoolArray, CrowdWindow, FloatArray, IntArray
+from crowd4d_ros.window import BodyMotion, BoolArray, CrowdWindow, FloatArray
 from crowd4d_ros.world import LastWindow
 
 logger = logging.getLogger(__name__)
@@ -36,7 +40,8 @@ class Solution:
 
     motion: transl is smplx's. joints: (N, T, 24, 3) metres, world. lowest: (N, T, 3) lowest vertices.
     alpha: the residual scale; cameras, SIPC and SIS are to be scaled by it. scale_is_stable: it had settled.
-    energies: term → its weighted value where each stage that used it ended. warnings: what went wrong.
+    energies: term → its weighted value where each stage that used it ended. history: term → for each of these stages,
+    its weighted value at every iteration. warnings: what went wrong.
     """
 
     motion: BodyMotion
@@ -46,6 +51,7 @@ class Solution:
     scale_is_stable: bool
     energies: dict[str, list[float]]
     warnings: tuple[str, ...]
+    history: dict[str, list[FloatArray]] = field(default_factory=dict)
 
 
 def optimize(
@@ -58,19 +64,21 @@ def optimize(
     coupling: Coupling = COUPLINGS["hsip"],
     scale_is_stable: bool = False,
     previous: LastWindow | None = None,
+    motion_prior: MotionPrior | None = None,
 ) -> Solution:
-    """Stages 1 and 2 of Table 1 on one window.
+    """The stages of Table 1 on one window.
 
     window: already scaled by α0 (``interaction.scale.scaled``), as ``proxy``, which ``coupling`` made, is. body,
     prior: on the device and of the dtype to compute with. scale_is_stable: the world's scale is known, α stays 1.
     previous: the last window's answer; frames that both windows have keep it exactly, and the new frames start from it.
+    motion_prior: Stage 3's, on the same device; without it there is no Stage 3.
     A term that is not finite ends the window with a warning that names it, in the last good state.
     """
     if config.reprojection_reference not in ("initial", "detected"):
         raise ConfigError(
             f"optimization.reprojection_reference is 'initial' or 'detected', not '{config.reprojection_reference}'"
         )
-    problem = _Problem(window, proxy, body, prior, config, coupling, scale_is_stable, previous)
+    problem = _Problem(window, proxy, body, prior, config, coupling, scale_is_stable, previous, motion_prior)
     if window.valid.any():
         for stage in stages(config, coupling):
             if not problem.run(stage):
@@ -91,21 +99,21 @@ class _Problem:
         coupling: Coupling,
         scale_is_stable: bool,
         previous: LastWindow | None,
+        motion_prior: MotionPrior | None,
     ) -> None:
         self.body, self.prior, self.config, self.weights = body, prior, config, weights(config)
         self.coupling = coupling
         self.scale_is_given = self.scale_is_stable = scale_is_stable or not coupling.is_scaled
         self.has_settled = self.pose_is_free = False
+        self.window, self.motion_prior = window, motion_prior
+        self.long_range: LongRange | None = None
         self.alphas: list[float] = []
-        self.energies: dict[str, list[float]] = {}
+        self.history: dict[str, list[FloatArray]] = {}
         self.warnings: list[str] = []
 
-        self.valid = self._tensor(window.valid, torch.bool)
+        self.seen = seen = Evidence.of(window, config, body.v_template)
+        self.valid = seen.valid
         self.has_proxy = self.valid & self._tensor(proxy.valid, torch.bool)
-        self.K = self._tensor(window.intrinsics.K_rectified)
-        self.R, self.t = self._tensor(window.cameras.R), self._tensor(window.cameras.t)
-        area = np.where(window.valid, window.boxes[..., 2] * window.boxes[..., 3], 0.0)
-        self.size = self._tensor(np.maximum(np.sqrt(np.maximum(area, 0.0)), config.min_size))
         self.scene_tree = cKDTree(proxy.scene_points)
         self.reference, self.point, self.reach = (self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range))
         self.graph = energies.neighbours(
@@ -117,60 +125,75 @@ class _Problem:
             config.crowd_width,
         )
 
-        betas, pose, orient, transl = (self._tensor(a) for a in _filled(window))
-        self.initial_pose = pose
+        is_detected = config.reprojection_reference == "detected"
+        leg_change = config.leg_change if is_detected else 0.0
+        self.to_keypoints = sources_to_keypoints(seen.betas, leg_change)[: config.keypoints]
+        self.landmarks = torch.tensor(list(VERTICES.values()), device=self.valid.device)
         self.seam = seam(window, previous, body, config.seam_decay)
-        posed = body.pose(betas[:, None], pose, orient, transl)
+        posed = body.pose(seen.betas[:, None], seen.body_pose, seen.global_orient, seen.transl)
         pelvis = posed.joints[..., 0, :]
-        self.confidence = self._tensor(window.keypoints_confidence)[..., : config.keypoints]
-        self.pixels = self._tensor(window.keypoints_2d)[..., : config.keypoints, :]
-        if config.reprojection_reference == "initial":
-            self.pixels, _ = project(self._keypoints(posed), self.K, self.R, self.t)
-        probe, _ = project(self._tensor(proxy.probe)[..., None, :], self.K, self.R, self.t)
+        self.pixels = seen.pixels
+        if not is_detected:
+            self.pixels, _ = project(self._keypoints(posed, body.skin(posed, self.landmarks)), seen.K, seen.R, seen.t)
+        probe, _ = project(self._tensor(proxy.probe)[..., None, :], seen.K, seen.R, seen.t)
         self.probe_pixels = probe[..., 0, :]
         shift = self.seam.shift(self.reference)
         self.reference = self.reference + shift
         self.point = self.point + shift * shift.new_tensor([1.0, 0.0, 1.0])  # along the ground: its height is known
-        self.support = torch.zeros(1, dtype=torch.int64, device=self.valid.device)
+        self.skinned = self.landmarks
 
         self.variables = {
-            "betas": torch.where(self.seam.known[:, None], self.seam.betas, betas),
+            "betas": torch.where(self.seam.known[:, None], self.seam.betas, seen.betas),
             "pelvis": pelvis + self.seam.shift(pelvis),
-            "global_orient": orient,
-            "log_alpha": torch.zeros((), dtype=betas.dtype, device=betas.device),
-            "latent": prior.encode(pose),
+            "global_orient": seen.global_orient,
+            "log_alpha": pelvis.new_zeros(()),
+            "latent": prior.encode(seen.body_pose),
         }
 
     def run(self, stage: Stage) -> bool:
         """One stage of Table 1. False if it had to stop."""
+        if "motion_latent" in stage.variables:
+            self._begin_long_range()
         free = [n for n in stage.variables if not (n == "log_alpha" and self.scale_is_given)]
         moving = {name: self.variables[name].detach().requires_grad_() for name in free}
         self.variables.update(moving)
         self.pose_is_free |= "latent" in moving
         optimizer = torch.optim.Adam(moving.values(), lr=stage.learning_rate)
         good = {name: tensor.detach().clone() for name, tensor in moving.items()}
+        course: list[Tensor] = []
         for iteration in range(stage.iterations + 1):
             if iteration % self.config.support_refresh == 0:
                 self._refresh_support()
             if "log_alpha" in stage.variables:
                 self._root_once_stable(optimizer)
             values = self._energies(stage.terms)
-            weighted = torch.stack([self.weights[name] * value for name, value in values.items()])
+            weighted = torch.stack([self.weights[name] * stage.factor(name) * value for name, value in values.items()])
             if not bool(torch.isfinite(weighted).all()):
                 self.variables.update(good)
+                self._record(stage, course)
                 self._warn(f"{stage.name} stopped at iteration {iteration}: {_broken(values)} is not finite")
                 return False
+            course.append(weighted.detach())
             if iteration == stage.iterations:
                 break
             good = {name: tensor.detach().clone() for name, tensor in moving.items()}
             optimizer.zero_grad()
             torch.autograd.backward(weighted.sum())
             optimizer.step()
-        for name, value in zip(values, weighted.tolist(), strict=True):
-            self.energies.setdefault(name, []).append(value)
+        self._record(stage, course)
         if "log_alpha" in stage.variables and not self.has_settled:
             self._warn(f"the scale did not settle in {stage.name}: people stay where their size puts them")
         return True
+
+    def _record(self, stage: Stage, course: list[Tensor]) -> None:
+        """Keeps the weighted terms of each iteration."""
+        if not course:
+            return
+        rows = _array(torch.stack(course)).astype(float)
+        for name, values in zip(stage.terms, rows.T, strict=True):
+            self.history.setdefault(name, []).append(values)
+        for iteration, row in enumerate(rows):
+            logger.debug("%s %d: %s", stage.name, iteration, dict(zip(stage.terms, row.round(4), strict=True)))
 
     @torch.no_grad()
     def solution(self) -> Solution:
@@ -186,30 +209,39 @@ class _Problem:
             _array(lowest),
             float(self.variables["log_alpha"].exp()),
             self.scale_is_stable,
-            self.energies,
+            {name: [float(values[-1]) for values in courses] for name, courses in self.history.items()},
             tuple(self.warnings),
+            self.history,
         )
 
     def _energies(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """The terms, unweighted."""
-        config, valid, held = self.config, self.valid, self.has_proxy
+        config, seen, valid, held = self.config, self.seen, self.valid, self.has_proxy
         alpha = self.variables["log_alpha"].exp()
-        betas, pelvis, orient, body_pose = state = self._state()
+        moved = None if self.long_range is None else self.long_range.motion.moved(self.variables["motion_latent"])
+        betas, pelvis, orient, body_pose = state = self._state(moved)
         posed = self._pose(state)
-        lowest_y = self.body.skin(posed, self.support)[..., UP].amin(-1)
-        camera = (self.K, self.R, alpha * self.t)
+        skinned = self.body.skin(posed, self.skinned)
+        lowest_y = skinned[..., len(VERTICES) :, UP].amin(-1)
+        camera = (seen.K, seen.R, alpha * seen.t)
         terms: dict[str, Callable[[], Tensor]] = {
             "proj": lambda: energies.reprojection(
-                *project(self._keypoints(posed), *camera), self.pixels, self.confidence, self.size, valid
+                *project(self._keypoints(posed, skinned[..., : len(VERTICES), :]), *camera),
+                self.pixels,
+                seen.weight,
+                seen.size,
+                valid,
+                # a scale that is far off moves everybody's pixels: nobody is an outlier until it has settled
+                config.reprojection_width if self.has_settled or self.pose_is_free else math.inf,
             ),
             "hsip_proj": lambda: energies.hsip_projection(
                 project(energies.plane_anchor(pelvis, lowest_y)[..., None, :], *camera)[0][..., 0, :],
                 self.probe_pixels,
-                self.size,
+                seen.size,
                 valid,
             ),
             "hsip_xz": lambda: energies.hsip_xz(pelvis, self.point, self.reach, alpha, held),
-            "hsip_y": lambda: energies.hsip_y(lowest_y, self.point[..., UP], alpha, held),
+            "hsip_y": lambda: energies.hsip_y(lowest_y, self.point[..., UP], alpha, held, config.hsip_height_width),
             "joint_distance": lambda: self._joint_distance(posed, lowest_y, alpha),
             "depth": lambda: energies.depth(pelvis, self.reference, alpha, config.depth_metres, held),
             "beta": lambda: energies.shape_prior(betas, valid),
@@ -224,21 +256,40 @@ class _Problem:
                 config.crowd_metres,
                 config.crowd_turn,
             ),
+            "upright": lambda: energies.upright(posed.transforms[..., 0, UP, UP], valid),
+            "initial_pose": lambda: energies.rotation_distance(body_pose, seen.body_pose, valid),
             "prior_theta": lambda: energies.pose_prior(self.variables["latent"], valid),
             "seam": lambda: energies.shape_seam(betas, self.seam.betas, self.seam.known, valid),
         }
+        if self.long_range is not None and moved is not None:
+            latent = self.variables["motion_latent"]
+            terms |= self.long_range.terms(latent, moved, self.body, betas, posed, config.amc_gamma)
         return {name: terms[name]() for name in names}
 
-    def _state(self) -> State:
+    def _begin_long_range(self) -> None:
+        """From here on the motion is what the segments' codes say, beginning with Stage 2's."""
+        if self.motion_prior is None:
+            raise ConfigError("Stage 3 needs a motion prior: give one, or set optimization.stages to 2")
+        with torch.no_grad():
+            _, *motion = self._state()
+        self.long_range = LongRange.of(self.window, self.motion_prior, self.config, *motion)
+        self.variables["motion_latent"] = self.long_range.motion.initial
+
+    def _state(self, moved: Segment | None = None) -> State:
         """The bodies as they stand, the last window's where held."""
         held = self.seam.held[..., None]
-        latent = self.variables["latent"]
-        # until Stage 2 frees it the pose is the initial one, which a smaller latent space could not hold
-        pose = self.prior.decode(latent) if self.pose_is_free else self.initial_pose
+        if self.long_range is None:
+            pelvis, orient = self.variables["pelvis"], self.variables["global_orient"]
+            # until Stage 2 frees it the pose is the initial one, which a smaller latent space could not hold
+            pose = self.prior.decode(self.variables["latent"]) if self.pose_is_free else self.seen.body_pose
+        else:
+            motion = self.long_range.motion
+            pelvis, orient, pose = motion.at_frames(moved or motion.moved(self.variables["motion_latent"]))
+            pelvis = pelvis + self.seam.shift(pelvis)
         return (
             self.variables["betas"],
-            torch.where(held, self.seam.pelvis, self.variables["pelvis"]),
-            torch.where(held, self.seam.global_orient, self.variables["global_orient"]),
+            torch.where(held, self.seam.pelvis, pelvis),
+            torch.where(held, self.seam.global_orient, orient),
             torch.where(held[..., None], self.seam.body_pose, pose),
         )
 
@@ -246,8 +297,10 @@ class _Problem:
         betas, pelvis, orient, body_pose = state
         return self.body.pose(betas[:, None], body_pose, orient, pelvis - self.body.pelvis(betas)[:, None])
 
-    def _keypoints(self, posed: PosedBody) -> Tensor:
-        return posed_keypoints(self.body, posed)[..., : self.config.keypoints, :]
+    def _keypoints(self, posed: PosedBody, landmarks: Tensor) -> Tensor:
+        """(N, T, K, 3) of bodies and their vertices of ``VERTICES``."""
+        sources = torch.cat([posed.joints, landmarks], -2)
+        return torch.einsum("ks,ntsc->ntkc", self.to_keypoints, sources)
 
     def _joint_distance(self, posed: PosedBody, lowest_y: Tensor, alpha: Tensor) -> Tensor:
         soles = posed_keypoints(self.body, posed)[..., list(SOLES), :]
@@ -257,8 +310,9 @@ class _Problem:
 
     @torch.no_grad()
     def _refresh_support(self) -> None:
-        """The vertices that are the lowest of anybody at any time: the only ones skinned until the next."""
-        self.support = torch.unique(self.body.lowest_index(self._pose(self._state()))[self.valid])
+        """Landmarks, and the vertices that are anybody's lowest at any time: no others are skinned until the next."""
+        lowest = torch.unique(self.body.lowest_index(self._pose(self._state()))[self.valid])
+        self.skinned = torch.cat([self.landmarks, lowest])
 
     @torch.no_grad()
     def _root_once_stable(self, optimizer: torch.optim.Optimizer) -> None:
@@ -283,38 +337,7 @@ class _Problem:
         self.warnings.append(message)
 
     def _tensor(self, array: FloatArray | BoolArray, dtype: torch.dtype | None = None) -> Tensor:
-        like = self.body.v_template
-        return torch.as_tensor(array, dtype=dtype or like.dtype, device=like.device)
-
-
-def _filled(window: CrowdWindow) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """betas, body_pose, global_orient and transl with every padded entry copied from a valid one.
-
-    Padding may hold NaN, and even at weight zero a NaN spoils a gradient.
-    """
-    motion = window.motion
-    betas = np.where(window.valid.any(-1, keepdims=True), motion.betas, 0.0)
-    given = motion.body_pose, motion.global_orient, motion.transl
-    if not window.valid.any():
-        pose, orient, transl = (np.zeros_like(a) for a in given)
-    else:
-        source = nearest_valid(window.valid)
-        pose, orient, transl = (a.reshape(-1, *a.shape[2:])[source] for a in given)
-    return betas, pose, orient, transl
-
-
-def nearest_valid(valid: BoolArray) -> IntArray:
-    """(N, T) index into N·T of the same person's nearest valid frame, or of the first valid entry of all.
-
-    Somebody must be valid somewhere.
-    """
-    people, frames = valid.shape
-    frame = np.arange(frames)
-    before = np.maximum.accumulate(np.where(valid, frame, -frames), -1)
-    after = np.minimum.accumulate(np.where(valid, frame, 2 * frames)[:, ::-1], -1)[:, ::-1]
-    nearest = np.where(frame - before <= after - frame, before, after)
-    own = np.arange(people)[:, None] * frames + nearest
-    return np.where(valid.any(-1, keepdims=True), own, valid.argmax())
+        return tensor_like(array, self.body.v_template, dtype)
 
 
 def _broken(values: dict[str, Tensor]) -> str:

@@ -7,20 +7,30 @@ from dataclasses import dataclass, replace
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 
+SMOOTHNESS = ("tau", "gamma", "theta")
+"""Eq. 23 and 24."""
+
 
 @dataclass(frozen=True)
 class Stage:
-    """variables: names in solver.Variables. terms: names in solver's list of energies."""
+    """variables: what Adam moves. terms: energies, by their names in ``weights``. smoothing: factor on SMOOTHNESS."""
 
     name: str
     variables: tuple[str, ...]
     terms: tuple[str, ...]
     iterations: int
     learning_rate: float
+    smoothing: float = 1.0
+
+    def factor(self, term: str) -> float:
+        """What this stage makes of the term's λ."""
+        return self.smoothing if term in SMOOTHNESS else 1.0
 
 
 def stages(config: OptimizationConfig, coupling: Coupling = COUPLINGS["hsip"]) -> tuple[Stage, ...]:
-    """The first ``config.stages`` of Table 1, without terms of no weight. ``seam`` is ours; a first window has none.
+    """The first ``config.stages`` of Table 1, without terms of no weight.
+
+    Ours are ``seam``, which a first window has none of, ``upright`` and ``initial_pose``.
 
     Raises ConfigError for a stage that does not exist, or that nothing drives.
     """
@@ -28,22 +38,38 @@ def stages(config: OptimizationConfig, coupling: Coupling = COUPLINGS["hsip"]) -
         Stage(
             "stage-1",
             ("betas", "pelvis", "global_orient", "log_alpha"),
-            ("proj", *coupling.terms[0], "beta", "tau", "gamma", "crowd", "seam"),
+            ("proj", *coupling.terms[0], "beta", "tau", "gamma", "crowd", "seam", "upright"),
             config.stage1_iterations,
             config.stage1_learning_rate,
         ),
         Stage(
             "stage-2",
             ("betas", "pelvis", "global_orient", "latent"),
-            ("proj", *coupling.terms[1], "prior_theta", "beta", "tau", "gamma", "theta", "crowd", "seam"),
+            (
+                *("proj", *coupling.terms[1], "prior_theta", "beta", "tau", "gamma", "theta", "crowd", "seam"),
+                *("upright", "initial_pose"),
+            ),
             config.stage2_iterations,
             config.stage2_learning_rate,
         ),
+        Stage(
+            "stage-3",
+            ("betas", "motion_latent"),
+            (
+                *("proj", *coupling.terms[2], "contact", "motion_prior", "beta", "tau", "gamma", "theta", "seam"),
+                *("connect", "amc"),
+            ),
+            config.stage3_iterations,
+            config.stage3_learning_rate,
+            config.stage3_smoothing,
+        ),
     )
     if not 0 <= config.stages <= len(table):
-        raise ConfigError(f"optimization.stages is 0 to {len(table)}, not {config.stages}: there are no more yet")
+        raise ConfigError(f"optimization.stages is 0 to {len(table)}, not {config.stages}")
     weight = weights(config)
-    chosen = tuple(replace(s, terms=tuple(t for t in s.terms if weight[t])) for s in table[: config.stages])
+    chosen = tuple(
+        replace(s, terms=tuple(t for t in s.terms if weight[t] * s.factor(t))) for s in table[: config.stages]
+    )
     for stage in chosen:
         if not stage.terms:
             raise ConfigError(f"every weight of {stage.name} is 0: set optimization.stages instead")
@@ -65,5 +91,11 @@ def weights(config: OptimizationConfig) -> dict[str, float]:
         "theta": config.weight_theta,
         "crowd": config.weight_crowd,
         "prior_theta": config.weight_prior_theta,
+        "motion_prior": config.weight_motion_prior,
+        "contact": config.weight_contact,
+        "connect": config.weight_connect,
+        "amc": config.weight_amc,
         "seam": config.weight_seam,
+        "upright": config.weight_upright,
+        "initial_pose": config.weight_initial_pose,
     }
