@@ -497,6 +497,7 @@ def states(
             support_point=_flat(support[here, t]),
             velocity=_flat(velocity[here, t]),
             models=_model_lines(motion.models) if last else [],
+            hsip_mode=motion.hsip_mode,
             warnings=list(motion.warnings) if last else [],
             energy_terms=[name for name, values in motion.energies.items() for _ in values] if last else [],
             energies=_flat([x for values in motion.energies.values() for x in values] if last else [], "float64"),
@@ -558,6 +559,7 @@ def read_states(
         sipc=np.zeros((0, 3), np.float32) if sipc is None else sipc,
         surface=SurfaceMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)) if surface is None else surface,
         energies=energies,
+        hsip_mode=last.hsip_mode,
         warnings=tuple(last.warnings),
         models=_read_models(last.models),
     )

@@ -212,6 +212,8 @@ class CrowdMotion:
     velocity: (N, T, 3) m/s of the pelvis; confidence: (N, T) in [0, 1].
     scale: α0·α, the metric scale applied to the scene and the camera centres (already applied to ``cameras``).
     sipc: (M, 3) metres. energies: term → its value at the end of each stage that used it.
+    hsip_mode: how people were put in the scene (Sec. 3.2.2): "open" by its surface, "close" where bodies hide it, or
+    "none".
     """
 
     window_id: int
@@ -235,5 +237,6 @@ class CrowdMotion:
     sipc: FloatArray
     surface: SurfaceMesh
     energies: dict[str, list[float]]
+    hsip_mode: str = "none"
     warnings: tuple[str, ...] = ()
     models: dict[str, str] = field(default_factory=dict)

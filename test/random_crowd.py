@@ -93,6 +93,7 @@ class Stream:
             cameras=window.cameras,
             scale=1.25,
             scale_source="people",
+            hsip_mode="close",
             track_ids=window.track_ids,
             observed=window.observed,
             valid=window.valid,

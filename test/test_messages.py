@@ -213,7 +213,7 @@ def test_the_crowd_arrives_frame_by_frame(library: Any) -> None:
     assert_allclose(got.motion.body_pose[valid], sent.motion.body_pose[there][:, new][valid], rtol=1e-6)
     assert_same_rotations(got.motion.global_orient[valid], sent.motion.global_orient[there][:, new][valid], 1e-5)
     assert_allclose(got.cameras.R, sent.cameras.R[new], atol=1e-15)
-    assert (got.scale, got.scale_source, got.segment_id) == (1.25, "people", 2)
+    assert (got.scale, got.scale_source, got.hsip_mode, got.segment_id) == (1.25, "people", "close", 2)
     assert got.energies == sent.energies
     assert got.warnings == sent.warnings
     assert got.models == sent.models

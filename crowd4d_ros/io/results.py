@@ -142,6 +142,7 @@ class ResultWriter:
                 "people": len(motion.track_ids),
                 "scale": float(motion.scale),
                 "scale_source": motion.scale_source,
+                "hsip_mode": motion.hsip_mode,
                 "energies": motion.energies,
             }
         )

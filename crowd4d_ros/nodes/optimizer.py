@@ -121,6 +121,7 @@ class OptimizerNode(CrowdNode):
         self.count("frames", int(motion.is_new.sum()))
         self.counters["people in the last window"] = len(motion.track_ids)
         self.counters["scale"] = f"{motion.scale:.4f} from {motion.scale_source}"
+        self.counters["HSIP mode"] = motion.hsip_mode
         for term, energies in motion.energies.items():
             self.counters[term] = ", ".join(f"{energy:.4g}" for energy in energies)
         for warning in motion.warnings:
