@@ -20,6 +20,9 @@ from crowd4d_ros.repeated import FirstOfItsKind
 
 T = TypeVar("T")
 
+TRAINED = {"pose-prior": "vposer.safetensors", "motion-prior": "motion_prior.safetensors"}
+"""What `crowd4d train` trains, and the file it writes unless told otherwise."""
+
 USER_ERROR, BUG, STOPPED = 2, 1, 130
 """Exit codes; 130 is the shell's for Ctrl-C."""
 
@@ -123,17 +126,20 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "ablate",
         help="the paper's ablations on synthetic crowds",
-        description="Run the rows of the paper's Tables 4 to 7 on synthetic crowds and print them beside the paper's "
-        "numbers. OUT keeps ablation.json, a CSV per table, and every finished run: the same command continues.",
+        description="Run the rows of the paper's Tables 3 to 7 on synthetic crowds and print them beside the paper's "
+        "numbers; and 'floors', what must be reached on ground that is not flat. OUT keeps ablation.json, a CSV per "
+        "table, and every finished run: the same command continues.",
     )
     command.set_defaults(run=_ablate)
-    command.add_argument("--table", metavar="T", default="all", help="4, 5, 6, 7, several as 5,6, or all (default)")
+    command.add_argument("--table", metavar="T", default="all", help="3 to 7, floors, several as 5,6, or all (default)")
     command.add_argument("--scenes", metavar="S,…", default="hill,stairs,plaza", help="default: %(default)s")
     command.add_argument("--cameras", metavar="C,…", default="surveillance", help="default: %(default)s")
     command.add_argument("--seeds", metavar="N,…", default="0,1", help="default: %(default)s")
+    command.add_argument("--crowds", metavar="S:C:N,…", default="", help="instead of these: hill:drone:3,plaza:…")
     command.add_argument("--people", metavar="N", type=int, default=20, help="in each scene; default: %(default)s")
     command.add_argument("--frames", metavar="T", type=int, default=60, help="default: %(default)s")
     command.add_argument("--mocap", metavar="FILE", type=Path, help="people's motions; default: a procedural gait")
+    command.add_argument("--jobs", metavar="N", type=int, default=1, help="crowds at a time, a core each; default: 1")
     command.add_argument("--out", metavar="DIR", type=Path, default=Path("ablation"), help="default: %(default)s")
     command.add_argument(
         "--page", metavar="FILE", type=Path, help="also write the results as Markdown, docs/results.md"
@@ -173,6 +179,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="DIR", type=Path, help="for the files; default: evaluation-PROFILE in PRED")
     command.add_argument("--body", metavar="FILE", default="", help="the SMPL file both were made with, if they were")
     command.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
+
+    command = commands.add_parser(
+        "train",
+        help="the pose prior and the motion prior, from motion capture",
+        description="Train one of the learned priors on the train clips of motion capture, write its weights, and "
+        "print its errors on the test clips. The same arguments make the same file. docs/priors.md",
+    )
+    command.set_defaults(run=_train)
+    command.add_argument("prior", choices=list(TRAINED), help="which")
+    command.add_argument("--mocap", metavar="FILE", type=Path, required=True, help="clips of SMPL poses, .npz")
+    command.add_argument("--out", metavar="FILE", type=Path, help="default: " + " or ".join(TRAINED.values()))
+    command.add_argument("--seed", metavar="S", type=int, default=0, help="default: %(default)s")
+    _add_config(command, "those in docs/priors.md")
 
     command = commands.add_parser(
         "config",
@@ -294,11 +313,12 @@ def _optimize(parsed: argparse.Namespace) -> None:
 
 def _ablate(parsed: argparse.Namespace) -> None:
     config = _config(parsed)
-    from crowd4d_ros.evaluation.ablation import TABLES, Options, ablate
+    from crowd4d_ros.evaluation.ablation import Options, ablate
     from crowd4d_ros.evaluation.results_page import text, write_page
+    from crowd4d_ros.evaluation.tables import ALL
 
     options = Options(
-        tables=tuple(TABLES) if parsed.table == "all" else _numbers("--table", parsed.table),
+        tables=ALL if parsed.table == "all" else _listed(parsed.table),
         out=parsed.out,
         scenes=_listed(parsed.scenes),
         cameras=_listed(parsed.cameras),
@@ -306,19 +326,52 @@ def _ablate(parsed: argparse.Namespace) -> None:
         people=parsed.people,
         frames=parsed.frames,
         mocap=parsed.mocap,
+        jobs=parsed.jobs,
+        crowds=tuple(map(_crowd, _listed(parsed.crowds))),
     )
-    report = ablate(options, config, lambda step: print(f"crowd4d: {step}", file=sys.stderr))
+    report = ablate(options, config, _tell)
     print(text(report))
     if parsed.page:
         write_page(parsed.page, report, "crowd4d ablate" + _stated(parsed))
 
 
+def _train(parsed: argparse.Namespace) -> None:
+    out = parsed.out or Path(TRAINED[parsed.prior])
+    report: object
+    if parsed.prior == "pose-prior":
+        from crowd4d_ros.priors.config import PoseTrainingConfig
+        from crowd4d_ros.priors.train_pose import train_pose_prior
+
+        pose = _configured(PoseTrainingConfig(), parsed, {})
+        report = train_pose_prior(parsed.mocap, out, pose, parsed.seed, _tell)
+    else:
+        from crowd4d_ros.priors.config import MotionTrainingConfig
+        from crowd4d_ros.priors.train_motion import train_motion_prior
+
+        motion = _configured(MotionTrainingConfig(), parsed, {})
+        report = train_motion_prior(parsed.mocap, out, motion, parsed.seed, _tell)
+    print(report)
+
+
+def _tell(step: str) -> None:
+    print(f"crowd4d: {step}", file=sys.stderr)
+
+
 def _stated(parsed: argparse.Namespace) -> str:
     """The arguments that have a part in the numbers, as they are typed; a file by its name alone."""
-    names = ("table", "scenes", "cameras", "seeds", "people", "frames")
+    names = ("table", *(("crowds",) if parsed.crowds else ("scenes", "cameras", "seeds")), "people", "frames")
     words = [f"--{name} {getattr(parsed, name)}" for name in names]
     words += [f"--mocap {parsed.mocap.name}"] if parsed.mocap else []
     return "".join(f" {word}" for word in (*words, *(f"--set {setting}" for setting in parsed.set)))
+
+
+def _crowd(text: str) -> tuple[str, str, int]:
+    """SCENE:CAMERA:SEED."""
+    try:
+        scene, camera, seed = text.split(":")
+        return scene, camera, int(seed)
+    except ValueError:
+        raise ConfigError(f"--crowds takes SCENE:CAMERA:SEED, as hill:drone:3, not '{text}'") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:

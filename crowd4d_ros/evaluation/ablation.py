@@ -1,20 +1,15 @@
-"""The paper's ablations on synthetic crowds (Tables 4 to 7): every row a few settings of the pipeline, ours beside it.
+"""The paper's tables on synthetic crowds, and the floors under them: what is run, and what it says as one report.
 
 What a row needs and the program does not have yet, it says itself, by a ConfigError: the row is missing, and comes to
-life with the setting. Every run is kept under the digest of all that has a part in it: an interrupted command goes on.
+life with the setting.
 """
 
 from __future__ import annotations
 
 import csv
-import datetime
-import functools
-import hashlib
 import json
-import os
 import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -25,38 +20,18 @@ import scipy
 import torch
 
 import crowd4d_ros
-from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError, flatten, updated
-from crowd4d_ros.evaluation.comparison import Tracking
-from crowd4d_ros.evaluation.crowds import crowd_of_motions, ground_truth
-from crowd4d_ros.evaluation.evaluate import evaluate
-from crowd4d_ros.evaluation.meaning import MEANING
-from crowd4d_ros.evaluation.metrics import Profile
+from crowd4d_ros.evaluation.floors import floors_document
+from crowd4d_ros.evaluation.runs import PROFILE, RUN_BYTES, TRACKING, Run, Say, Variant, quietly, run_all
+from crowd4d_ros.evaluation.summary import by_camera, by_crowd, numbers_of
+from crowd4d_ros.evaluation.tables import ALL, COLUMNS, FLOORS, INITIAL, TABLES, Row, rows_of
 from crowd4d_ros.interaction.anchors import coupling
 from crowd4d_ros.io.output import prepare_folder, replacing
 from crowd4d_ros.optimization.stages import stages
-from crowd4d_ros.pipeline import Pipeline
-from crowd4d_ros.sliding import windows
-from crowd4d_ros.synthetic.synthesize import Request, synthesize
-from crowd4d_ros.synthetic.truth import Truth
-from crowd4d_ros.window import CrowdMotion, CrowdWindow
-from crowd4d_ros.world import World
+from crowd4d_ros.synthetic.synthesize import Request
 
-Settings = Mapping[str, Any]
-
-METRICS = ("ppds", "pa_ppds", "pcod", "mpjpe", "accel")
-"""Columns of the tables, named and scaled as in ``meaning.MEANING``."""
-PROFILE: Profile = "author_native"
-"""What the paper's numbers were computed with."""
-TRACKING: Tracking = "detected"
-"""Tracks as they are observed: the paper's tracking by detection. Nobody tells the observations who is who."""
-RUN_BYTES = 100_000
-"""OUT needs this much at most for a run: some numbers."""
-MAKERS = (
-    "*.py", "assets/*.npz", "body/*.py", "evaluation/*.py", "initialization/*.py", "interaction/*.py",
-    "optimization/*.py", "priors/*.py", "synthetic/*.py",
-)  # fmt: skip
-"""What of this package has a part in a number: kept runs of another program are not taken for this one's."""
+Report = dict[str, Any]
+"""What ``ablate`` found, as JSON."""
 
 
 class AblationError(ValueError):
@@ -64,71 +39,14 @@ class AblationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
-    """settings: on top of the user's. paper: its numbers, in the order of METRICS; None for rows it does not have."""
-
-    label: str
-    settings: Settings
-    paper: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    paper_data: str
-    rows: tuple[Row, ...]
-
-
-INITIAL = Row("initial motion", {"interaction.coupling": "none", "optimization.stages": 0})
-TABLES: dict[int, Table] = {
-    4: Table(
-        "A method for small scenes",
-        "VirtualCrowd, ground-truth tracking",
-        (
-            Row("VideoMimic (depth alignment)", {"interaction.coupling": "depth_alignment"},
-                (80.03, 80.09, 91.34, 62.49, 23.80)),
-            Row("ours (HSIP)", {}, (91.43, 92.38, 96.57, 59.35, 12.93)),
-        ),
-    ),
-    5: Table(
-        "Stages",
-        "all of VirtualCrowd, tracking by detection",
-        (
-            INITIAL,
-            Row("stage 1", {"optimization.stages": 1}, (88.76, 89.19, 92.67, 76.23, 34.85)),
-            Row("stages 1 + 2", {"optimization.stages": 2}, (88.88, 89.34, 92.89, 67.28, 62.92)),
-            Row("stages 1 + 2 + 3", {"optimization.stages": 3}, (89.04, 89.46, 92.92, 61.83, 16.10)),
-        ),
-    ),
-    6: Table(
-        "Human-scene joint processing",
-        "two videos of VirtualCrowd's first scene",
-        (
-            INITIAL,
-            Row("w/o joint processing", {"interaction.coupling": "none"}, (67.92, 68.40, 77.38, 154.08, 41.04)),
-            Row("w/ joint distance", {"interaction.coupling": "joint_distance"}, (79.26, 79.22, 89.50, 62.89, 25.58)),
-            Row("w/ plane anchor (HVIP)", {"interaction.coupling": "direct_anchor", "interaction.terrain": "plane"}),
-            Row("w/ direct projection anchor", {"interaction.coupling": "direct_anchor"},
-                (84.81, 87.95, 92.22, 65.73, 24.80)),
-            Row("ours (HSIP)", {}, (90.71, 91.22, 93.57, 61.76, 16.66)),
-        ),
-    ),
-    7: Table(
-        "Crowd structural coherence",
-        "two videos of VirtualCrowd's first scene",
-        (
-            Row("w/o the crowd term", {"optimization.weight_crowd": 0.0}, (90.57, 91.04, 93.44, 66.24, 16.79)),
-            Row("ours", {}, (90.71, 91.22, 93.57, 61.76, 16.66)),
-        ),
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Options:
-    """What to run: every table's rows on every scene, camera and seed. out: results, and runs that are finished."""
+    """What to run: every table's rows on every scene, camera and seed, ``jobs`` crowds at a time.
 
-    tables: tuple[int, ...]
+    tables: keys of ``tables.ALL``. out: results, and runs that are finished. crowds: scene, camera and seed of each,
+    instead of all combinations.
+    """
+
+    tables: tuple[str, ...]
     out: Path
     scenes: tuple[str, ...] = ("hill", "stairs", "plaza")
     cameras: tuple[str, ...] = ("surveillance",)
@@ -136,14 +54,18 @@ class Options:
     people: int = 20
     frames: int = 60
     mocap: Path | None = None
+    jobs: int = 1
+    crowds: tuple[tuple[str, str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for number in self.tables:
-            if number not in TABLES:
-                raise AblationError(f"there is no table {number}: choose from {', '.join(map(str, TABLES))}")
+        for name in self.tables:
+            if name not in ALL:
+                raise AblationError(f"there is no table {name}: choose from {', '.join(ALL)}")
         for name in ("tables", "scenes", "cameras", "seeds"):
             if not getattr(self, name):
                 raise AblationError(f"no {name} are given")
+        if self.jobs < 1:
+            raise AblationError(f"jobs is {self.jobs}: it must be at least 1")
 
     @property
     def motions(self) -> str:
@@ -153,73 +75,36 @@ class Options:
         """Every crowd to reconstruct, of people with that body."""
         return [
             Request(scene, camera, self.people, self.frames, seed, self.mocap, body=body)
-            for scene, camera, seed in product(self.scenes, self.cameras, self.seeds)
+            for scene, camera, seed in self.crowds or product(self.scenes, self.cameras, self.seeds)
         ]
 
 
-Run = dict[str, Any]
-"""One crowd, one variant, as JSON: what it was, its metrics by name, seconds, scale, warnings, machine and date."""
-Report = dict[str, Any]
-"""What ``ablate`` found, as JSON."""
+def ablate(options: Options, config: Config, say: Say = quietly) -> Report:
+    """Run what is not kept yet, and write OUT/ablation.json and a CSV per table. Raises the errors of the parts.
 
-
-def ablate(options: Options, config: Config, progress: Callable[[str], None] = lambda text: None) -> Report:
-    """Run what is not kept yet, and write OUT/ablation.json and a CSV per table. Raises the errors of the parts."""
+    say: told what is run; with several jobs it goes to other processes, and must be a function of some module.
+    """
     _check(config)
     variants, requests = _variants(options.tables, config), options.requests(config.body)
     prepare_folder(options.out / "runs", RUN_BYTES * len(variants) * len(requests))
-    data = _program(config, options.mocap)
-    runs: dict[str, list[Run]] = {name: [] for name in variants}
-    for number, request in enumerate(requests, 1):
-        crowd = functools.cache(functools.partial(synthesize, request))
-        for name, chosen in variants.items():
-            kept = options.out / "runs" / f"{_key(request, chosen, data)}.json"
-            if not kept.is_file():
-                progress(f"{number}/{len(requests)} {request.scene} {request.camera} seed {request.seed}: {name}")
-                run = {"variant": name, **_named(request), **_run(*crowd(), chosen)}
-                with replacing(kept) as temporary:
-                    temporary.write_text(json.dumps(run, indent=1) + "\n")
-            runs[name].append(json.loads(kept.read_text()))
+    named = [Path(setting) for setting, _ in flatten(config).values() if isinstance(setting, str) and setting]
+    given = [path for path in (options.mocap, *named) if path is not None and path.is_file()]
+    runs = run_all(requests, variants, options.out / "runs", given, options.jobs, say)
     report = _report(options, config, runs)
     with replacing(options.out / "ablation.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n")
     for table in report["tables"]:
         _write_csv(options.out / f"table{table['number']}.csv", table)
+    if report["floors"]:
+        _write_floors(options.out / f"{FLOORS}.csv", report["floors"])
     return report
 
 
-def _run(truth: Truth, observed: CrowdWindow, config: Config) -> Run:
-    """One crowd reconstructed by one variant, and measured."""
-    pipeline, world, motions = Pipeline(config), World(), []
-    began = time.perf_counter()
-    for window in windows(observed, config.window):
-        motion, world = pipeline.step(window, world)
-        motions.append(motion)
-    seconds = time.perf_counter() - began
-    return {
-        "metrics": _metrics(motions, truth, pipeline.body),
-        "seconds": round(seconds, 2),
-        "scale": motions[-1].scale,
-        "warnings": sorted({text for motion in motions for text in motion.warnings}),
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-
-
-def _metrics(motions: Sequence[CrowdMotion], truth: Truth, body: BodyModel) -> dict[str, float]:
-    """All that ``evaluate`` says, in the units of its tables."""
-    found = evaluate(crowd_of_motions(motions, body), ground_truth(truth, body), PROFILE, TRACKING)
-    return {name: MEANING[name].factor * number for name, number in found.values.items()}
-
-
-def _variants(tables: Sequence[int], config: Config) -> dict[str, Config]:
-    """Name → configuration of every different row that exists today."""
-    rows = [row for number in tables for row in TABLES[number].rows]
-    return {_name(row): chosen for row in rows if (chosen := _configured(config, row)) is not None}
-
-
-def _name(row: Row) -> str:
-    return ", ".join(f"{name.split('.')[-1]}={setting}" for name, setting in row.settings.items()) or "default"
+def _variants(tables: Sequence[str], config: Config) -> dict[str, Variant]:
+    """Name → configuration of every different row that exists today, the initial motion before all."""
+    rows = [INITIAL, *(row for table in tables for row in rows_of(table))]
+    configured = {row.name: (row, _configured(config, row)) for row in rows}
+    return {name: Variant(chosen, row.observation) for name, (row, chosen) in configured.items() if chosen is not None}
 
 
 def _configured(config: Config, row: Row) -> Config | None:
@@ -237,40 +122,7 @@ def _check(config: Config) -> None:
     stages(config.optimization, coupling(config.interaction))
 
 
-def _key(request: Request, config: Config, data: str) -> str:
-    settings = {name: setting for name, (setting, _) in flatten(config).items()}
-    stated = {"crowd": _named(request), "settings": settings, "data": data}
-    return _digest(json.dumps(stated, sort_keys=True, default=str).encode())
-
-
-def _named(request: Request) -> dict[str, Any]:
-    names = ("scene", "camera", "people", "frames", "seed", "mocap_split")
-    return {name: getattr(request, name) for name in names} | {"has_mocap": request.mocap is not None}
-
-
-def _program(config: Config, mocap: Path | None) -> str:
-    """The digest of all that has a part in every run: this package's code, and the files given."""
-    package = Path(crowd4d_ros.__file__).parent
-    code = sorted(path for name in MAKERS for path in package.glob(name))
-    given = [path for path in (mocap, Path(config.body) if config.body else None) if path is not None]
-    return _digest(*(path.read_bytes() for path in (*code, *given)))
-
-
-def _digest(*contents: bytes) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()[:16]
-
-
-def machine() -> str:
-    """The processor and its cores; nothing that tells whose machine it is."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
-def _report(options: Options, config: Config, runs: dict[str, list[Run]]) -> Report:
+def _report(options: Options, config: Config, runs: Mapping[str, list[Run]]) -> Report:
     every = [run for of_variant in runs.values() for run in of_variant]
     own = {name: setting for name, (setting, _) in flatten(config).items() if setting != flatten(Config())[name][0]}
     return {
@@ -280,6 +132,7 @@ def _report(options: Options, config: Config, runs: dict[str, list[Run]]) -> Rep
             "scenes": options.scenes,
             "cameras": options.cameras,
             "seeds": options.seeds,
+            "crowds": options.crowds,
             "people": options.people,
             "frames": options.frames,
             "motions": options.motions,
@@ -294,58 +147,93 @@ def _report(options: Options, config: Config, runs: dict[str, list[Run]]) -> Rep
             "scipy": scipy.__version__,
             "torch": torch.__version__,
         },
-        "tables": [_table(number, runs) for number in options.tables],
+        "tables": [_table(number, runs) for number in options.tables if number != FLOORS],
+        "floors": floors_document(runs) if FLOORS in options.tables else None,
+        "cameras": by_camera(runs),
+        "crowds": by_crowd(runs),
         "runs": runs,
     }
 
 
-def _table(number: int, runs: dict[str, list[Run]]) -> dict[str, Any]:
+def _table(number: str, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
     table = TABLES[number]
-    rows = [_row(row, runs.get(_name(row))) for row in table.rows]
+    columns = (*table.metrics, *table.more)
+    rows = [_row(row, table.metrics, columns, runs.get(row.name)) for row in table.rows]
     compared = [row for row in rows if row["paper"] is not None]
     return {
         "number": number,
         "title": table.title,
         "paper_data": table.paper_data,
+        "metrics": table.metrics,
+        "more": table.more,
         "rows": rows,
-        "steps": [_step(first, second, name) for first, second in pairwise(compared) for name in METRICS],
+        "steps": [_step(first, second, name) for first, second in pairwise(compared) for name in columns],
     }
 
 
-def _row(row: Row, runs: list[Run] | None) -> dict[str, Any]:
+def _row(row: Row, metrics: Sequence[str], columns: Sequence[str], runs: list[Run] | None) -> dict[str, Any]:
     """{"label", "paper": name → number or None, "ours": name → {"mean", "spread", "runs"} or None, "seconds"}."""
-    paper = dict(zip(METRICS, row.paper, strict=True)) if row.paper else None
+    paper = dict(zip(metrics, row.paper, strict=True)) if row.paper else None
     if runs is None:
         return {"label": row.label, "paper": paper, "ours": None, "seconds": None}
-    ours = {}
-    for name in METRICS:
-        numbers = [run["metrics"][name] for run in runs]
-        ours[name] = {"mean": float(np.mean(numbers)), "spread": float(np.std(numbers)), "runs": numbers}
+    ours = {name: numbers_of(runs, name) for name in columns}
     return {"label": row.label, "paper": paper, "ours": ours, "seconds": float(np.mean([r["seconds"] for r in runs]))}
 
 
 def _step(first: dict[str, Any], second: dict[str, Any], name: str) -> dict[str, Any]:
-    """From one row to the next: how a metric changes in the paper and here, and in how many crowds the same way."""
-    paper = second["paper"][name] - first["paper"][name]
-    step = {"from": first["label"], "to": second["label"], "metric": name, "paper": paper}
-    if first["ours"] is None or second["ours"] is None:
+    """From one row to the next: how a metric changes here, and in how many crowds the way it changes in the paper.
+
+    A metric that the paper does not have should become better, or stay. "agrees" is None where there is nothing to say.
+    """
+    paper = second["paper"][name] - first["paper"][name] if name in first["paper"] else None
+    way = np.sign(paper) if paper is not None else {"up": 1.0, "down": -1.0, "": np.nan}[COLUMNS[name].better]
+    is_missing = first["ours"] is None or second["ours"] is None
+    step = {"from": first["label"], "to": second["label"], "metric": name, "paper": paper, "is_missing": is_missing}
+    if is_missing:
         return {**step, "ours": None, "agrees": None, "crowds": None}
-    each = np.subtract(second["ours"][name]["runs"], first["ours"][name]["runs"])
+    before, after = (np.array(row["ours"][name]["runs"], float) for row in (first, second))  # None becomes NaN
+    each = (after - before)[np.isfinite(after - before)]
+    if not len(each) or np.isnan(way) or (paper is None and not each.any()):
+        return {**step, "ours": None, "agrees": None, "crowds": None}
     ours = float(each.mean())
     return {
         **step,
         "ours": ours,
-        "agrees": bool(np.sign(ours) == np.sign(paper)),
-        "crowds": [int((np.sign(each) == np.sign(paper)).sum()), len(each)],
+        "agrees": bool(np.sign(ours) == way),
+        "crowds": [int((np.sign(each) == way).sum()), len(each)],
     }
 
 
 def _write_csv(path: Path, table: dict[str, Any]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer, columns = csv.writer(file), [MEANING[name].label for name in METRICS]
-        writer.writerow(["row", *(f"{name} {side}" for name in columns for side in ("ours", "paper")), "seconds"])
+        writer = csv.writer(file)
+        labels = [COLUMNS[name].label for name in table["metrics"]]
+        head = [f"{label} {side}" for label in labels for side in ("ours", "paper")]
+        writer.writerow(["row", *head, *(COLUMNS[name].label for name in table["more"]), "seconds"])
         for row in table["rows"]:
-            ours = [row["ours"][name]["mean"] if row["ours"] else "missing" for name in METRICS]
-            paper = [row["paper"][name] if row["paper"] else "" for name in METRICS]
+            ours, more = ([_mean(row, name) for name in table[part]] for part in ("metrics", "more"))
+            paper = [row["paper"][name] if row["paper"] else "" for name in table["metrics"]]
             cells = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
-            writer.writerow([row["label"], *cells, row["seconds"]])
+            writer.writerow([row["label"], *cells, *more, row["seconds"]])
+
+
+def _mean(row: dict[str, Any], name: str) -> Any:
+    return row["ours"][name]["mean"] if row["ours"] else "missing"
+
+
+def _write_floors(path: Path, floors: dict[str, Any]) -> None:
+    """A line per row and number: with its floor, if it has one, and in how many crowds that is reached."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["counting", "row", "metric", "mean", "of initial", "limit", "reached", "crowds", "of"])
+        for counting in floors["countings"]:
+            for row in counting["rows"]:
+                for name, cell in row["cells"].items():
+                    start = [counting["title"], row["label"], name]
+                    if cell is None:
+                        writer.writerow([*start, "missing"])
+                    else:
+                        reached, count = cell["crowds"] or ("", "")
+                        writer.writerow(
+                            [*start, cell["mean"], cell["of_initial"], cell["limit"], cell["reached"], reached, count]
+                        )

@@ -115,6 +115,12 @@ class Comparison:
         return np.asarray(self.match != NOBODY)
 
     @property
+    def hidden(self) -> BoolArray:
+        """(N, T) found, but less than half seen, or not detected in that frame and bridged."""
+        seen = np.nan_to_num(self.of(self.pred.observed.astype(float))) > 0
+        return np.asarray(self.found & ((self.truth.visibility < self.config.occluded) | ~seen))
+
+    @property
     def fps(self) -> float:
         steps = np.diff(self.gt.stamps)
         return 1e9 / float(np.median(steps)) if len(steps) else 1.0

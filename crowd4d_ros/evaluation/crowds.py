@@ -16,6 +16,7 @@ from torch import Tensor
 
 from crowd4d_ros.body.keypoints import posed_keypoints
 from crowd4d_ros.body.smpl import UP, BodyModel
+from crowd4d_ros.evaluation.ground import height_above
 from crowd4d_ros.interaction.surface import Surface
 from crowd4d_ros.synthetic.truth import Truth
 from crowd4d_ros.window import (
@@ -36,8 +37,8 @@ NEAREST = 0.05
 """metres: what is closer to the image plane, or behind it, is not projected."""
 SAME_BODY = 0.01
 """metres between given joints and those of the body they are read with: single precision leaves 1e-5."""
-POINTS = {"joints": (24, 3), "keypoints": (NUM_COCO, 3), "lowest": (3,), "boxes": (4,)}
-"""A crowd's arrays over people and frames, and their shapes."""
+POINTS = {"joints": (24, 3), "keypoints": (NUM_COCO, 3), "lowest": (3,), "boxes": (4,), "clearance": ()}
+"""A crowd's arrays of numbers over people and frames, and their shapes."""
 
 
 class CrowdError(ValueError):
@@ -51,6 +52,8 @@ class Crowd:
     name: where it comes from. stamps: (T,) int64 nanoseconds. track_ids: (N,). valid: (N, T).
     joints: (N, T, 24, 3) SMPL's, keypoints: (N, T, 17, 3) COCO's, lowest: (N, T, 3) the lowest vertex: metres, world.
     boxes: (N, T, 4) left, top, width, height in pixels, of the projected keypoints where nothing else is known.
+    clearance: (N, T) metres, how high the lowest vertex is above this side's own surface; NaN where there is none.
+    observed: (N, T) detected in that frame; who is valid and not observed is bridged.
     intrinsics, cameras: as this side believes them. is_border: (T,) the first frame of a new window's answer.
     """
 
@@ -62,6 +65,8 @@ class Crowd:
     keypoints: FloatArray
     lowest: FloatArray
     boxes: FloatArray
+    clearance: FloatArray
+    observed: BoolArray
     intrinsics: Intrinsics
     cameras: Cameras
     is_border: BoolArray
@@ -91,9 +96,7 @@ class Crowd:
     def take(self, frames: IntArray) -> Crowd:
         """The frames (K,), in that order; borders that fall on frames left out are forgotten."""
         cameras = replace(self.cameras, R=self.cameras.R[frames], t=self.cameras.t[frames])
-        over_time = {
-            name: getattr(self, name)[:, frames] for name in ("valid", "joints", "keypoints", "lowest", "boxes")
-        }
+        over_time = {name: getattr(self, name)[:, frames] for name in ("valid", "observed", *POINTS)}
         return replace(self, stamps=self.stamps[frames], is_border=self.is_border[frames], cameras=cameras, **over_time)
 
 
@@ -116,12 +119,16 @@ def crowd_of_motions(motions: Sequence[CrowdMotion], body: BodyModel, name: str 
     rows: list[IntArray] = []
     frames: list[IntArray] = []
     points: list[dict[str, FloatArray]] = []
+    observed: list[BoolArray] = []
     for motion, new, first in zip(motions, fresh, start, strict=False):
         person, column = np.nonzero(motion.valid[:, new])
         rows.append(np.searchsorted(track_ids, motion.track_ids)[person])
         frames.append(first + column)
-        boxes = np.where(motion.observed[person, new[column], None], motion.boxes[person, new[column]], np.nan)
-        points.append({**posed(body, taken(motion.motion, person, new[column])), "boxes": boxes})
+        seen = motion.observed[person, new[column]]
+        boxes = np.where(seen[:, None], motion.boxes[person, new[column]], np.nan)
+        bodies = posed(body, taken(motion.motion, person, new[column]))
+        points.append({**bodies, "boxes": boxes, "clearance": height_above(motion.surface, bodies["lowest"])})
+        observed.append(seen)
     border = np.zeros(start[-1], bool)
     border[start[1:-1][(start[1:-1] > 0) & (start[1:-1] < start[-1])]] = True
     return crowd_of_rows(
@@ -131,6 +138,7 @@ def crowd_of_motions(motions: Sequence[CrowdMotion], body: BodyModel, name: str 
         person=np.concatenate(rows),
         frame=np.concatenate(frames),
         points={key: np.concatenate([part[key] for part in points]) for key in POINTS},
+        observed=np.concatenate(observed),
         intrinsics=motions[-1].intrinsics,
         cameras=Cameras(
             np.concatenate([motion.cameras.R[new] for motion, new in zip(motions, fresh, strict=True)]),
@@ -144,7 +152,8 @@ def crowd_of_motions(motions: Sequence[CrowdMotion], body: BodyModel, name: str 
 def crowd_of_window(window: CrowdWindow, body: BodyModel, name: str = "initial") -> Crowd:
     """The initial motion of a window, before any optimisation, in the window's own world and scale."""
     person, frame = np.nonzero(window.valid)
-    boxes = np.where(window.observed[person, frame, None], window.boxes[person, frame], np.nan)
+    seen = window.observed[person, frame]
+    boxes = np.where(seen[:, None], window.boxes[person, frame], np.nan)
     return crowd_of_rows(
         name=name,
         stamps=window.stamps,
@@ -152,6 +161,7 @@ def crowd_of_window(window: CrowdWindow, body: BodyModel, name: str = "initial")
         person=person,
         frame=frame,
         points={**posed(body, taken(window.motion, person, frame)), "boxes": boxes},
+        observed=seen,
         intrinsics=window.intrinsics,
         cameras=window.cameras,
         is_border=np.zeros(window.num_frames, bool),
@@ -189,10 +199,11 @@ def crowd_of_rows(
     intrinsics: Intrinsics,
     cameras: Cameras,
     is_border: BoolArray,
+    observed: BoolArray | None = None,
 ) -> Crowd:
-    """A crowd of n bodies: person, frame: (n,) where they belong; points: ``POINTS`` (n, …).
+    """A crowd of n bodies: person, frame: (n,) where they belong; points: ``POINTS`` (n, …), NaN where not given.
 
-    A box that is NaN becomes that of the projected keypoints.
+    A box that is NaN becomes that of the projected keypoints. observed: (n,); None: all of them.
     """
     shape = (len(track_ids), len(stamps))
     arrays: dict[str, Any] = {key: np.full((*shape, *size), np.nan) for key, size in POINTS.items()}
@@ -200,7 +211,13 @@ def crowd_of_rows(
         arrays[key][person, frame] = values
     valid = np.zeros(shape, bool)
     valid[person, frame] = True
-    crowd = Crowd(name, stamps, track_ids, valid, **arrays, intrinsics=intrinsics, cameras=cameras, is_border=is_border)
+    seen = valid.copy()
+    if observed is not None:
+        seen[person, frame] = observed
+    crowd = Crowd(
+        name, stamps, track_ids, valid, **arrays, observed=seen, intrinsics=intrinsics, cameras=cameras,
+        is_border=is_border,
+    )  # fmt: skip
     pixels = crowd.pixels()
     low, high = pixels.min(-2), pixels.max(-2)
     missing = ~np.isfinite(crowd.boxes).all(-1, keepdims=True)

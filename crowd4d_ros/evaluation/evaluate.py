@@ -5,7 +5,8 @@ seam jump, scale error and identities do not depend on where each side has its w
 joints in camera axes, each side in its own, and by the standard profile's W- and WA-MPJPE after their similarity.
 ``root_error`` and ``depth_error`` are of pelvises in camera axes, unaligned: what gravity and yaw are does not matter.
 ``world_error``, ``penetration`` and ``floating`` compare world coordinates: both worlds begin at their first camera's
-centre, gravity down, and any error of gravity, yaw or scale counts.
+centre, gravity down, and any error of gravity, yaw or scale counts. ``feet_terrain`` lays the answer's first camera
+over the true one, so that of these scale alone counts.
 
 Where the public descriptions of the profiles leave room:
 
@@ -43,6 +44,7 @@ from crowd4d_ros.evaluation.comparison import (
     paired,
 )
 from crowd4d_ros.evaluation.crowds import Crowd, GroundTruth
+from crowd4d_ros.evaluation.ground import laid_over
 from crowd4d_ros.evaluation.identity import identities
 from crowd4d_ros.evaluation.matching import iou
 from crowd4d_ros.evaluation.meaning import MEANING
@@ -114,6 +116,7 @@ def _frames(compared: Comparison) -> dict[str, FloatArray]:
         occluded = np.flatnonzero(compared.there[:, t] & hidden[:, t])
         layout, pose = (torso[who, t], true_torso[who, t]), (compared.pose[who, t], compared.true_pose[who, t])
         behind = (compared.pose[occluded, t], compared.true_pose[occluded, t])
+        found = who[compared.found[who, t]]
         row = {
             "recall": compared.found[who, t].mean() if len(who) else np.nan,
             "false_positives": len(np.setdiff1d(np.flatnonzero(compared.counted[:, t]), compared.match[:, t])),
@@ -125,10 +128,18 @@ def _frames(compared: Comparison) -> dict[str, FloatArray]:
             "occluded_recall": compared.found[occluded, t].mean() if len(occluded) else np.nan,
             "occluded_mpjpe": metrics.mpjpe(*behind, profile=profile, pelvis=None),
             "occluded_pa_mpjpe": metrics.pa_mpjpe(*behind, profile=profile),
+            "ppds_found": metrics.ppds(torso[found, t], true_torso[found, t], profile=profile),
+            "pa_ppds_found": metrics.pa_ppds(torso[found, t], true_torso[found, t], profile=profile),
+            "pcod_found": metrics.pcod(seen_from[found, t], true_seen_from[found, t], profile=profile),
+            "mpjpe_found": metrics.mpjpe(
+                compared.pose[found, t], compared.true_pose[found, t], profile=profile, pelvis=None
+            ),
             "scale_error": metrics.scale_error(*layout),
         }
         if len(who) < 2:
             row |= dict.fromkeys(("ppds", "pa_ppds", "pcod"), np.nan)
+        if len(found) < 2:
+            row |= dict.fromkeys(("ppds_found", "pa_ppds_found", "pcod_found"), np.nan)
         for name, number in row.items():
             rows.setdefault(name, []).append(float(number))
     return {name: np.array(numbers) for name, numbers in rows.items()}
@@ -194,7 +205,7 @@ def _total(compared: Comparison, frames: dict[str, FloatArray], people: dict[str
     values |= over_time(compared)
     values |= {name: _mean(people[name]) for name in ("root_error", "depth_error", "world_error", "foot_skate")}
     values["failed_people"] = _mean(people["failed"])
-    values |= _on_ground(compared) | _seams(compared) | _identities(compared)
+    values |= _hidden(compared) | _on_ground(compared) | _feet(compared) | _seams(compared) | _identities(compared)
     return {name: values[name] for name in MEANING}
 
 
@@ -207,6 +218,38 @@ def _on_ground(compared: Comparison) -> dict[str, float]:
     return {
         "penetration": metrics.penetration(lowest[:, 1], ground),
         "floating": metrics.floating(lowest[:, 1], ground),
+    }
+
+
+def _hidden(compared: Comparison) -> dict[str, float]:
+    """Means over the person-frames that are found although little of them is seen, or nothing."""
+    hidden = compared.hidden
+    pose_error = np.linalg.norm(compared.pose - compared.true_pose, axis=-1).mean(-1)[hidden]
+    offset = (compared.in_camera[:, :, 0] - compared.true_in_camera[:, :, 0])[hidden]
+    found = int(compared.found.sum())
+    return {
+        "hidden_share": hidden.sum() / found if found else np.nan,
+        "hidden_mpjpe": 1000.0 * _mean(pose_error),
+        "hidden_root_error": _mean(np.linalg.norm(offset, axis=-1)),
+    }
+
+
+def _feet(compared: Comparison) -> dict[str, float]:
+    """How far the lowest vertices of those found are from the true terrain, vertically, and from the own surface.
+
+    The answer's world is laid over the true one by the first camera's pose: an error of gravity is none of the feet's.
+    """
+    lowest, terrain = compared.of(compared.pred.lowest)[compared.found], compared.truth.terrain
+    own = np.abs(compared.of(compared.pred.clearance)[compared.found])
+    true: FloatArray = np.full(len(lowest), np.nan)
+    if terrain is not None:
+        in_truth = laid_over(lowest, compared.pred.cameras, compared.gt.cameras)
+        true = np.abs(in_truth[:, 1] - terrain.height(in_truth[:, [0, 2]])[0])
+    return {
+        "feet_terrain": _median(true),
+        "feet_terrain_mean": _mean(true),
+        "feet_surface": _median(own),
+        "feet_surface_mean": _mean(own),
     }
 
 
@@ -237,6 +280,11 @@ def _mean_over(rows: FloatArray) -> FloatArray:
     known = ~np.isnan(rows)
     total = np.where(known, rows, 0.0).sum(1)
     return np.asarray(np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan))
+
+
+def _median(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _mean(values: FloatArray) -> float:

@@ -22,6 +22,7 @@ from crowd4d_ros.evaluation.crowds import (
     ground_truth,
     posed,
 )
+from crowd4d_ros.evaluation.ground import height_above
 from crowd4d_ros.evaluation.virtual_crowd import read_virtual_crowd
 from crowd4d_ros.io.results import Results, read_results
 from crowd4d_ros.synthetic.files import (
@@ -32,7 +33,7 @@ from crowd4d_ros.synthetic.files import (
     read_observations,
     read_truth,
 )
-from crowd4d_ros.window import BoolArray, Cameras, Intrinsics
+from crowd4d_ros.window import BoolArray, Cameras, Intrinsics, SurfaceMesh
 
 Z_UP = 2
 """The vertical axis of result files."""
@@ -93,6 +94,8 @@ def _result_crowd(name: str, results: Results, body: BodyModel) -> Crowd:
     points = posed(body, {key: crowd[key][person, frame] for key in parameters}, up=Z_UP)
     check_body(points["joints"], crowd["joints"][person, frame], name)
     frames = document["frames"]
+    points = {key: to_y_up(values) for key, values in points.items()}
+    surface = SurfaceMesh(to_y_up(results.surface.vertices), results.surface.faces)
     return crowd_of_rows(
         name=name,
         stamps=crowd["stamps"],
@@ -100,9 +103,11 @@ def _result_crowd(name: str, results: Results, body: BodyModel) -> Crowd:
         person=person,
         frame=frame,
         points={
-            **{key: to_y_up(values) for key, values in points.items()},
+            **points,
             "boxes": crowd["boxes"][person, frame],
+            "clearance": height_above(surface, points["lowest"]),
         },
+        observed=crowd["observed"][person, frame],
         intrinsics=Intrinsics(
             document["width"],
             document["height"],
