@@ -20,6 +20,7 @@ FRAMES = 12
 QUICK = {
     "optimization.stage1_iterations": 10,
     "optimization.stage2_iterations": 10,
+    "optimization.stage3_iterations": 10,
     "window.length": FRAMES,  # the last window ends where the first did
     "window.overlap": 4,
     "window.pending": 2,

@@ -279,3 +279,16 @@ def test_the_schedule_is_table_1():
     assert set(second.variables) == {"betas", "pelvis", "global_orient", "latent"}
     assert "hsip_xz" not in second.terms
     assert solver.weights(CONFIG).keys() >= set(first.terms) | set(second.terms)
+
+
+def test_a_stage_ends_once_its_energy_hardly_falls_and_never_early_when_told_so(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=4).window)
+    patient = replace(CONFIG, stages=1, stage1_iterations=40, support_refresh=5, enough=0.0)
+    lengths = []
+    for enough in (0.0, 0.05, 0.99):
+        config = replace(patient, enough=enough)
+        solution = optimize(prepared.window, prepared.proxy, body, prior, config, scale_is_stable=True)
+        lengths.append(len(solution.history["proj"][0]) - 1)
+    assert lengths[0] == 40
+    assert 5 < lengths[1] < 40
+    assert lengths[2] == 5

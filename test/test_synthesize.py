@@ -316,6 +316,7 @@ def test_recordings_are_made_where_they_are_asked_for(
 
 def test_observations_are_optimized_into_results(folder: Path, tmp_path: Path) -> None:
     few = ["--set", "optimization.stage1_iterations=3", "--set", "optimization.stage2_iterations=2"]
+    few += ["--set", "optimization.stage3_iterations=2"]
     few += ["--set", "window.length=6", "--set", "window.overlap=3", "--set", "window.pending=1"]
     assert cli.main(["optimize", str(folder), "--out", str(tmp_path / "out"), *few]) == 0
     results = read_results(tmp_path / "out")

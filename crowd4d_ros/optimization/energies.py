@@ -16,7 +16,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowd4d_ros.body.rotations import relative_log
+from crowd4d_ros.body.rotations import (
+    axis_angle_to_quaternion,
+    quaternion_multiply,
+    quaternion_to_axis_angle,
+    relative_log,
+)
 from crowd4d_ros.optimization.soft_dtw import divergence
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
@@ -181,8 +186,10 @@ def rotation_smoothness(rotations: Tensor, valid: Tensor) -> Tensor:
 
     rotations: axis-angle, (N, T, 3) of the root or (N, T, J, 3) of the joints.
     """
-    rotations = _masked(rotations, valid)
-    squared = _masked(relative_log(rotations[:, :-1], rotations[:, 1:]), adjacent(valid)).square().sum(-1)
+    quaternions = axis_angle_to_quaternion(_masked(rotations, valid))
+    back = quaternions[:, :-1] * quaternions.new_tensor([1.0, -1.0, -1.0, -1.0])
+    steps = quaternion_to_axis_angle(quaternion_multiply(back, quaternions[:, 1:]))
+    squared = _masked(steps, adjacent(valid)).square().sum(-1)
     return squared.sum() if squared.ndim == 2 else squared.mean(-1).sum()
 
 

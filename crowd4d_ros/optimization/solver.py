@@ -174,7 +174,7 @@ class _Problem:
                 self._warn(f"{stage.name} stopped at iteration {iteration}: {_broken(values)} is not finite")
                 return False
             course.append(weighted.detach())
-            if iteration == stage.iterations:
+            if iteration == stage.iterations or self._is_done(stage, course):
                 break
             good = {name: tensor.detach().clone() for name, tensor in moving.items()}
             optimizer.zero_grad()
@@ -184,6 +184,14 @@ class _Problem:
         if "log_alpha" in stage.variables and not self.has_settled:
             self._warn(f"the scale did not settle in {stage.name}: people stay where their size puts them")
         return True
+
+    def _is_done(self, stage: Stage, course: list[Tensor]) -> bool:
+        """The energy has fallen by less than ``config.enough`` in the last ``support_refresh`` iterations."""
+        span = self.config.support_refresh
+        if (len(course) - 1) % span or len(course) <= span or ("log_alpha" in stage.variables and not self.has_settled):
+            return False
+        before, now = (float(course[index].sum()) for index in (-1 - span, -1))
+        return before - now < self.config.enough * abs(before)
 
     def _record(self, stage: Stage, course: list[Tensor]) -> None:
         """Keeps the weighted terms of each iteration."""
