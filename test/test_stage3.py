@@ -212,7 +212,7 @@ def test_a_window_too_short_for_a_segment_keeps_stage_2s_motion_and_says_so(
     brief = replace(prepared, window=sliced(prepared.window, slice(0, 3), np.ones(3, bool)))
     brief = prepare(body, brief.window, alpha0=1.0)
     two = solve(brief, body, prior, None, replace(BRIEF, stages=2))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="crowd4d_ros"):
         three = solve(brief, body, prior, motion_prior, BRIEF)
     assert not three.warnings
     assert "0 segments" in caplog.text
