@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crowd4d_ros.body.rotations import matrix_to_axis_angle
+from crowd4d_ros.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from crowd4d_ros.priors.pose import NUM_BODY_JOINTS
 from crowd4d_ros.priors.weights import check_layout, read_weights
 
@@ -86,10 +86,7 @@ COUNTER = "num_batches_tracked"
 
 def continuous_to_matrix(continuous: Tensor) -> Tensor:
     """Zhou et al.'s continuous rotations (…, J·6) → (…, J, 3, 3): a (3, 2) matrix a joint, by Gram-Schmidt."""
-    first, second = continuous.reshape(*continuous.shape[:-1], -1, 3, 2).unbind(-1)
-    x = F.normalize(first, dim=-1)
-    y = F.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+    return rotation_6d_to_matrix(continuous.reshape(*continuous.shape[:-1], -1, 3, 2).mT.flatten(-2))
 
 
 class Vposer:
