@@ -76,8 +76,8 @@ class Pipeline:
             previous=world.last,
             motion_prior=self.motion_prior,
         )
-        motion = _crowd_motion(window, solution, alpha0, sipc * solution.alpha, surface.scaled(solution.alpha))
-        motion = replace(motion, hsip_mode=proxy.mode)
+        terrain = sipc * solution.alpha, surface.scaled(solution.alpha)
+        motion = _crowd_motion(window, solution, alpha0, *terrain, proxy.mode)
         return motion, world.after(motion, solution.scale_is_stable)
 
     def _scale(self, window: CrowdWindow, world: World) -> float:
@@ -111,12 +111,17 @@ class Pipeline:
         log.warning("%s", warning)
         joints, lowest = self._posed(window.motion)
         solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
-        motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None)
+        motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None, "none")
         return motion, replace(world, last=LastWindow.of(motion))
 
 
 def _crowd_motion(
-    window: CrowdWindow, solution: Solution, alpha0: float, sipc: FloatArray, surface: Surface | None
+    window: CrowdWindow,
+    solution: Solution,
+    alpha0: float,
+    sipc: FloatArray,
+    surface: Surface | None,
+    hsip_mode: str,
 ) -> CrowdMotion:
     """The answer in metres: cameras, SIPC and SIS carry the residual scale α too."""
     pelvis = solution.joints[..., 0, :]
@@ -146,6 +151,7 @@ def _crowd_motion(
         sipc=sipc,
         surface=NO_SURFACE if surface is None else surface.mesh(),
         energies=solution.energies,
+        hsip_mode=hsip_mode,
         warnings=solution.warnings,
         models=window.models,
     )

@@ -1,4 +1,4 @@
-"""What Stage 3 adds: the motion as codes of the motion prior, and the terms of Sec. 3.4 and 3.5 on it (Eq. 27–30)."""
+"""What Stage 3 adds: the motion as codes of the motion prior, and its terms (Sec. 3.3, App. A, Eq. 27–30)."""
 
 from __future__ import annotations
 
