@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 DOMAINS = range(1, 102)  # above 101, DDS's ports meet the operating system's ephemeral ones
@@ -36,6 +37,16 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             yield domain
             return
     pytest.fail(f"all {len(DOMAINS)} ROS domains are in use by other tests")
+
+
+@pytest.fixture
+def seeded_doubles() -> Iterator[None]:
+    """Torch computes in double precision, from the same random numbers each time."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(usual)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,7 @@ from crowd4d_ros.optimization import energies
 PEOPLE, FRAMES, JOINTS, STRIDE = 4, 7, 5, 2
 
 
-@pytest.fixture(autouse=True)
-def _seeded_doubles():
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(usual)
+pytestmark = pytest.mark.usefixtures("seeded_doubles")
 
 
 def tensors():

@@ -15,13 +15,7 @@ from crowd4d_ros.optimization import energies
 STRIDE = 2
 
 
-@pytest.fixture(autouse=True)
-def _seeded_doubles():
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(1)
-    yield
-    torch.set_default_dtype(usual)
+pytestmark = pytest.mark.usefixtures("seeded_doubles")
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "crowd"])

@@ -19,13 +19,7 @@ SECONDS = torch.arange(FRAMES, dtype=torch.float64) / LAYOUT.rate
 NEAR = [1.0, 0, 0]
 
 
-@pytest.fixture(autouse=True)
-def _seeded_doubles():
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(usual)
+pytestmark = pytest.mark.usefixtures("seeded_doubles")
 
 
 def crowd(velocities, places, valid=None, turn=0.0, shift=0.0):

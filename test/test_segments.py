@@ -14,13 +14,7 @@ DURATION, OVERLAP, LEAST = (LAYOUT.frames - 1) / LAYOUT.rate, 0.3, 0.25
 SHAPE = PEOPLE, FRAMES = 5, 23
 
 
-@pytest.fixture(autouse=True)
-def _seeded_doubles():
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(usual)
+pytestmark = pytest.mark.usefixtures("seeded_doubles")
 
 
 def stamps(fps=10.0, uneven=0.0):
