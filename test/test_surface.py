@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from crowd4d_ros.config import InteractionConfig
@@ -231,6 +232,26 @@ def _closed(sheet, floor):
     walls = np.concatenate([np.stack([a, a + count, b], -1), np.stack([b, a + count, b + count], -1)])
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + count, walls])
     return trimesh.Trimesh(np.concatenate([sheet.vertices, below]), faces, process=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_tensors_are_answered_on_their_device(device, dtype, near):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    surface = build_surface(cloud(hills), NOBODY, CONFIG)
+    rng = np.random.default_rng(7)
+    origin = np.array([3.0, 9.0, 20.0])
+    direction = np.stack([rng.uniform(-12, 12, 300), np.full(300, -3.0), rng.uniform(-12, 12, 300)], -1) - origin
+    tensor = {"dtype": dtype, "device": device}
+    field = surface.on(device, dtype)
+    mu, hit = field.meetings(torch.tensor(origin, **tensor), torch.tensor(direction, **tensor))
+    height, on_mesh = field.height(torch.tensor(direction[:, [0, 2]], **tensor))
+    assert {a.device.type for a in (mu, hit, height, on_mesh)} == {device}
+    expected = surface.intersect(origin, direction)
+    np.testing.assert_allclose(mu.cpu(), expected[0], atol=near)
+    np.testing.assert_array_equal(hit.cpu(), expected[1])
+    np.testing.assert_allclose(height.cpu(), surface.height(direction[:, [0, 2]])[0], atol=near)
 
 
 def test_rays_beyond_the_grid_meet_the_reference_plane():

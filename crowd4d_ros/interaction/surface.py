@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import QhullError, cKDTree
+from torch import Tensor
 
 from crowd4d_ros.config import InteractionConfig
-from crowd4d_ros.window import BoolArray, FloatArray, IntArray, SurfaceMesh
+from crowd4d_ros.interaction.height_field import HeightField
+from crowd4d_ros.window import BoolArray, FloatArray, SurfaceMesh
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +26,6 @@ PLANE_ROUNDS = 15
 """Reweightings of the reference plane toward the least absolute residual, and as many with the biweight."""
 LEAST_SIGMA, LEAST_DISTANCE = 0.01, 0.1
 """metres, and sigmas: points that fit exactly must not weigh without bound."""
-CROSSINGS_AT_ONCE = 300_000
-"""Crossings of rays with grid lines held in memory at once: some 100 MB."""
-
 NOWHERE_TO_STAND = "the scene has no reliable point to stand on: check the scene model, or lower interaction.confidence"
 
 
@@ -62,6 +62,16 @@ class Surface:
             plane=self.plane * [1.0, 1.0, alpha],
         )
 
+    def on(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64) -> HeightField:
+        """The same surface, to be asked with tensors of this device and dtype."""
+
+        def tensor(array: FloatArray) -> Tensor:
+            return torch.tensor(array, dtype=dtype, device=device)
+
+        support = None if self.support is None else tensor(self.support)
+        kept = torch.tensor(self.kept, device=device)
+        return HeightField(tensor(self.heights), tensor(self.corner), self.spacing, kept, tensor(self.plane), support)
+
     def plane_height(self, xz: FloatArray) -> FloatArray:
         """The reference plane's height (…) metres at xz (…, 2)."""
         return np.asarray(xz @ self.plane[:2] + self.plane[2])
@@ -71,11 +81,8 @@ class Surface:
 
         Over a dropped triangle the height is still that triangle's; beyond the grid it is the plane's.
         """
-        grid = self._grid(xz)
-        inside = self._inside(grid)
-        on_grid = np.where(inside[..., None], grid, 0.0)
-        height = np.where(inside, self._interpolated(on_grid), self.plane_height(xz))
-        return height, inside & self._on_mesh(on_grid)
+        height, on_mesh = self._field.height(_tensor(xz))
+        return height.numpy(), on_mesh.numpy()
 
     def side(self, points: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Inside or outside: (…) metres that points (…, 3) are above the surface, and whether the mesh is there.
@@ -87,18 +94,11 @@ class Surface:
 
     def observed(self, xz: FloatArray) -> FloatArray:
         """How far (…) in [0, 1] the height at xz (…, 2) was observed; 0 beyond the grid."""
-        grid = self._grid(xz)
-        inside = self._inside(grid)
-        if self.support is None:
-            return inside.astype(np.float64)
-        node = np.rint(np.where(inside[..., None], grid, 0.0)).astype(np.int64)
-        return np.where(inside, self.support[node[..., 0], node[..., 1]], 0.0)
+        return np.asarray(self._field.observed(_tensor(xz)).numpy())
 
     def slope(self, xz: FloatArray) -> FloatArray:
         """Metres of height per metre (…) at xz (…, 2), the steepest way, over a cell to either side."""
-        step = self.spacing * np.eye(2)
-        rises = [self.height(xz + axis)[0] - self.height(xz - axis)[0] for axis in step]
-        return np.asarray(np.hypot(*rises) / (2 * self.spacing))
+        return np.asarray(self._field.slope(_tensor(xz)).numpy())
 
     def intersect(self, origins: FloatArray, directions: FloatArray) -> tuple[FloatArray, BoolArray]:
         """First meeting of the rays origin + mu·direction, mu > 0, with the surface (Eq. 10).
@@ -106,38 +106,16 @@ class Surface:
         origins, directions: (…, 3), directions of any length but zero. Returns mu (…), and hit (…): it is the
         mesh that was met. Where the mesh is missed but the reference plane is met beyond the grid, mu is the
         plane's and hit is False; where neither is met, mu is 0.
-
-        Along a ray the clearance over a triangulated height field is linear between crossings of grid lines
-        and diagonals: the first sign change between sorted crossings is the exact answer, without a tree.
         """
-        return self._meetings(origins, directions, None)
-
-    def _meetings(
-        self, origins: FloatArray, directions: FloatArray, near: tuple[float, float] | None
-    ) -> tuple[FloatArray, BoolArray]:
-        """The first meetings, or within ``near`` those nearest to mu = 1 from above."""
-        lead = np.broadcast_shapes(origins.shape, directions.shape)[:-1]
-        origin = np.broadcast_to(origins, (*lead, 3)).reshape(-1, 3).astype(np.float64)
-        direction = np.broadcast_to(directions, (*lead, 3)).reshape(-1, 3).astype(np.float64)
-        start, end = self._interval(origin, direction)
-        if near is not None:
-            start, end = np.maximum(start, near[0]), np.minimum(end, near[1])
-        first, count = self._crossings(origin, direction, start, end)
-        mu, hit = np.zeros(len(origin)), np.zeros(len(origin), bool)
-        may_hit = np.flatnonzero(start < end)
-        for rays in _chunks(may_hit[np.argsort(count.sum(-1)[may_hit], kind="stable")], count.sum(-1)):
-            mu[rays], hit[rays] = self._hits(
-                origin[rays], direction[rays], start[rays], end[rays], first[rays], count[rays], near is not None
-            )
-        beyond = self._plane_beyond(origin, direction)
-        return np.where(hit, mu, beyond).reshape(lead), hit.reshape(lead)
+        mu, hit = self._field.meetings(_tensor(origins), _tensor(directions))
+        return mu.numpy(), hit.numpy()
 
     def nearest(self, origins: FloatArray, directions: FloatArray, ratio: float) -> FloatArray:
         """mu (…) of that meeting of the rays (…, 3) with the surface from above that is nearest to 1; or 0.
 
         The mesh's, of which those with mu in (1/ratio, ratio) count; without one the reference plane's beyond the grid.
         """
-        return self._meetings(origins, directions, (1 / ratio, ratio))[0]
+        return np.asarray(self._field.meetings(_tensor(origins), _tensor(directions), (1 / ratio, ratio))[0].numpy())
 
     def mesh(self) -> SurfaceMesh:
         """Vertices in the order of ``heights.ravel()``; counter-clockwise seen from above."""
@@ -150,124 +128,8 @@ class Surface:
         return SurfaceMesh(vertices, faces[self.kept].astype(np.int32))
 
     @cached_property
-    def _last(self) -> FloatArray:
-        return np.array(self.heights.shape) - 1.0
-
-    @cached_property
-    def _residual_range(self) -> tuple[float, float]:
-        mesh_x, mesh_z = np.indices(self.heights.shape) * self.spacing
-        xz = np.stack([mesh_x + self.corner[0], mesh_z + self.corner[1]], -1)
-        residual = self.heights - self.plane_height(xz)
-        slack = 1e-6 * self.spacing
-        return float(residual.min()) - slack, float(residual.max()) + slack
-
-    def _grid(self, xz: FloatArray) -> FloatArray:
-        return np.asarray((xz - self.corner) / self.spacing)
-
-    def _inside(self, grid: FloatArray) -> BoolArray:
-        return np.asarray(((grid >= 0) & (grid <= self._last)).all(-1))
-
-    def _cell(self, grid: FloatArray) -> tuple[IntArray, FloatArray, IntArray]:
-        """Index, fraction and triangle (0 or 1) of grid coordinates (…, 2) inside the grid."""
-        index = np.clip(np.floor(grid), 0, self._last - 1).astype(np.int64)
-        fraction = grid - index
-        return index, fraction, (fraction[..., 1] > fraction[..., 0]).astype(np.int64)
-
-    def _interpolated(self, grid: FloatArray) -> FloatArray:
-        """Heights (…) metres at grid coordinates (…, 2) inside the grid."""
-        index, fraction, triangle = self._cell(grid)
-        heights, row = self.heights.ravel(), self.heights.shape[1]
-        node = index[..., 0] * row + index[..., 1]
-        near, far = heights[node], heights[node + row + 1]
-        side = heights[node + np.where(triangle == 0, row, 1)]
-        u, v = fraction[..., 0], fraction[..., 1]
-        return np.asarray(near + np.maximum(u, v) * (side - near) + np.minimum(u, v) * (far - side))
-
-    def _on_mesh(self, grid: FloatArray) -> BoolArray:
-        """Whether the mesh has the triangle (…) at grid coordinates (…, 2) inside the grid."""
-        index, _, triangle = self._cell(grid)
-        return np.asarray(self.kept[index[..., 0], index[..., 1], triangle])
-
-    def _interval(self, origin: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The part of each ray over the grid and between the residuals' extremes, where a hit can be."""
-        low, high = self._residual_range
-        clearance = origin[:, 1] - self.plane_height(origin[:, [0, 2]])
-        descent = direction[:, 1] - direction[:, [0, 2]] @ self.plane[:2]
-        position = np.concatenate([self._grid(origin[:, [0, 2]]), clearance[:, None]], -1)
-        rate = np.concatenate([direction[:, [0, 2]] / self.spacing, descent[:, None]], -1)
-        lower, upper = np.array([0.0, 0.0, low]), np.array([*self._last, high])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            near, far = (lower - position) / rate, (upper - position) / rate
-        never = (rate == 0) & ((position < lower) | (position > upper))
-        enter = np.where(rate == 0, -np.inf, np.minimum(near, far))
-        leave = np.where(rate == 0, np.inf, np.maximum(near, far))
-        start, end = np.maximum(enter.max(-1), 0.0), leave.min(-1)
-        return start, np.where(never.any(-1) | ~np.isfinite(end), -np.inf, end)
-
-    def _families(self, origin: FloatArray, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Coordinates, whole on the mesh's lines, in x, z and along the diagonal, and their rates (R, 3)."""
-        position, rate = self._grid(origin[:, [0, 2]]), direction[:, [0, 2]] / self.spacing
-        return (
-            np.concatenate([position, position[:, :1] - position[:, 1:]], -1),
-            np.concatenate([rate, rate[:, :1] - rate[:, 1:]], -1),
-        )
-
-    def _crossings(
-        self, origin: FloatArray, direction: FloatArray, start: FloatArray, end: FloatArray
-    ) -> tuple[FloatArray, IntArray]:
-        """First line crossed in each family and how many (R, 3)."""
-        position, rate = self._families(origin, direction)
-        met = (start < end)[:, None]
-        ends = position[..., None] + rate[..., None] * np.where(met, np.stack([start, end], -1), 0.0)[:, None]
-        first, last = np.ceil(ends.min(-1)), np.floor(ends.max(-1))
-        return first, np.where(met & (rate != 0), np.maximum(last - first + 1, 0), 0).astype(np.int64)
-
-    def _hits(
-        self,
-        origin: FloatArray,
-        direction: FloatArray,
-        start: FloatArray,
-        end: FloatArray,
-        first: FloatArray,
-        count: IntArray,
-        is_nearest: bool,
-    ) -> tuple[FloatArray, BoolArray]:
-        """mu and whether the mesh is met (R,): of rays cut at all their crossings, which are padded with their end."""
-        position, rate = self._families(origin, direction)
-        crossings = [start[:, None], end[:, None]]
-        for family in range(3):
-            line = np.arange(count[:, family].max(initial=0))
-            met = line < count[:, family, None]
-            safe_rate = np.where(rate[:, family] == 0, 1.0, rate[:, family])[:, None]
-            at = (first[:, family, None] + line - position[:, family, None]) / safe_rate
-            crossings.append(np.where(met, np.clip(at, start[:, None], end[:, None]), end[:, None]))
-        at = np.sort(np.concatenate(crossings, -1), -1)
-        points = origin[:, None] + at[..., None] * direction[:, None]
-        clearance = points[..., 1] - self._interpolated(np.clip(self._grid(points[..., [0, 2]]), 0, self._last))
-        middle = 0.5 * (points[:, 1:] + points[:, :-1])[..., [0, 2]]
-        kept = self._on_mesh(np.clip(self._grid(middle), 0, self._last))
-        above, below = clearance[:, :-1], clearance[:, 1:]
-        meets = (np.sign(above) * np.sign(below) <= 0) & kept
-        difference = above - below
-        touches = difference == 0
-        mu = at[:, :-1] + np.where(touches, 0.0, above / np.where(touches, 1.0, difference)) * np.diff(at)
-        if is_nearest:
-            meets &= above >= 0
-            segment = np.where(meets, np.abs(mu - 1), np.inf).argmin(-1)
-        else:
-            segment = meets.argmax(-1)
-        row = np.arange(len(at))
-        return mu[row, segment], meets[row, segment]
-
-    def _plane_beyond(self, origin: FloatArray, direction: FloatArray) -> FloatArray:
-        """mu (R,) at which the rays meet the reference plane beyond the grid, else 0."""
-        clearance = origin[:, 1] - self.plane_height(origin[:, [0, 2]])
-        descent = direction[:, 1] - direction[:, [0, 2]] @ self.plane[:2]
-        mu = np.where(descent == 0, 0.0, -clearance / np.where(descent == 0, 1.0, descent))
-        mu = np.where(np.isfinite(mu), mu, 0.0)
-        grid = self._grid((origin + mu[:, None] * direction)[:, [0, 2]])
-        inside = self._inside(grid)
-        return np.where((mu > 0) & ~inside, mu, 0.0)
+    def _field(self) -> HeightField:
+        return self.on()
 
 
 def build_surface(sipc: FloatArray, people: FloatArray, config: InteractionConfig) -> Surface:
@@ -360,16 +222,5 @@ def _kept(heights: FloatArray, spacing: float, long_edge: float) -> BoolArray:
     return np.stack([diagonal & edge(a, b, 1) & edge(b, c, 1), diagonal & edge(a, d, 1) & edge(d, c, 1)], -1)
 
 
-def _chunks(rays: IntArray, crossings: IntArray) -> list[IntArray]:
-    """Rays, sorted by their number of crossings, in runs whose padded table stays within bounds."""
-    if not len(rays):
-        return []
-    widths = crossings[rays] + 2
-    pieces, begin = [], 0
-    while begin < len(rays):
-        # widths only grow: the largest run whose last, widest ray still fits the table
-        room = np.arange(1, len(rays) - begin + 1) * widths[begin:] <= CROSSINGS_AT_ONCE
-        size = max(int(np.count_nonzero(room)), 1)
-        pieces.append(rays[begin : begin + size])
-        begin += size
-    return pieces
+def _tensor(array: FloatArray) -> Tensor:
+    return torch.tensor(array, dtype=torch.float64)
