@@ -1,8 +1,4 @@
-"""The paper's tables on synthetic crowds, and the floors under them: what is run, and what it says as one report.
-
-What a row needs and the program does not have yet, it says itself, by a ConfigError: the row is missing, and comes to
-life with the setting.
-"""
+"""The paper's tables on synthetic crowds, and the floors under them: what is run, and what it says as one report."""
 
 from __future__ import annotations
 
@@ -101,19 +97,18 @@ def ablate(options: Options, config: Config, say: Say = quietly) -> Report:
 
 
 def _variants(tables: Sequence[str], config: Config) -> dict[str, Variant]:
-    """Name → configuration of every different row that exists today, the initial motion before all."""
+    """Name → configuration of every different row, the initial motion before all. Raises AblationError."""
     rows = [INITIAL, *(row for table in tables for row in rows_of(table))]
-    configured = {row.name: (row, _configured(config, row)) for row in rows}
-    return {name: Variant(chosen, row.observation) for name, (row, chosen) in configured.items() if chosen is not None}
+    return {row.name: Variant(_configured(config, row), row.observation) for row in rows}
 
 
-def _configured(config: Config, row: Row) -> Config | None:
-    """``config`` with the row's settings; None where they ask for what does not exist yet."""
+def _configured(config: Config, row: Row) -> Config:
+    """``config`` with the row's settings. Raises AblationError where they cannot be run together."""
     try:
         chosen = updated(config, dict(row.settings))
         _check(chosen)
-    except ConfigError:
-        return None
+    except ConfigError as error:
+        raise AblationError(f"the row '{row.label}' cannot be run with these settings: {error}") from None
     return chosen
 
 

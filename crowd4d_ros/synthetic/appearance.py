@@ -34,6 +34,7 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
     "terraces": (146, 140, 112),
     "street": (112, 112, 114),
     "amphitheatre": (178, 170, 155),
+    "colonnade": (182, 176, 164),
 }
 """Scene → the mean colour of its ground, sRGB."""
 OTHER_GROUND = (150, 146, 138)

@@ -1,9 +1,9 @@
-"""Cameras over scenes: a surveillance camera on a pole, a gigapixel camera far off, a drone."""
+"""Cameras over scenes: surveillance cameras on high and low poles, a gigapixel camera far off, a drone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,6 +94,11 @@ def _surveillance(scene: Scene, config: CameraConfig, rng: np.random.Generator) 
     return _View(config.surveillance_image, focal, _above(scene, middle, distance, height), target)
 
 
+def _low(scene: Scene, config: CameraConfig, rng: np.random.Generator) -> _View:
+    low = replace(config, surveillance_height=config.low_height, surveillance_distance=config.low_distance)
+    return _surveillance(scene, low, rng)
+
+
 def _gigapixel(scene: Scene, config: CameraConfig, rng: np.random.Generator) -> _View:
     target = _middle(scene, rng)
     height, distance = rng.uniform(*config.gigapixel_height), rng.uniform(*config.gigapixel_distance)
@@ -115,6 +120,7 @@ KINDS: dict[str, tuple[Callable[[Scene, CameraConfig, np.random.Generator], _Vie
     "surveillance": (_surveillance, False),
     "gigapixel": (_gigapixel, False),
     "drone": (_drone, True),
+    "low": (_low, False),
 }
 """Name → how a view of the kind is drawn, and whether it flies."""
 

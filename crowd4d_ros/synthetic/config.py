@@ -27,6 +27,9 @@ class CameraConfig:
     surveillance_beyond: tuple[float, float] = value((0.0, 12.0), "m", "aimed so far behind the middle: near feet fit")
     surveillance_focal: tuple[float, float] = value((0.72, 1.0), "image widths", "70 to 53 deg across")
 
+    low_height: tuple[float, float] = value((3.0, 6.0), "m", "on a traffic light: rays graze, people hide people")
+    low_distance: tuple[float, float] = value((12.0, 18.0), "m", "people of 70 to 150 px in the middle")
+
     gigapixel_image: tuple[int, int] = value((6000, 3375), "px", "20 megapixels: at 250 m people are still 40 px")
     gigapixel_height: tuple[float, float] = value((25.0, 45.0), "m", "a roof above the houses around")
     gigapixel_distance: tuple[float, float] = value((120.0, 160.0), "m", "to the middle: the plaza ends 270 m away")
@@ -123,6 +126,16 @@ class PathsConfig:
     arrival: float = value(1.5, "m", "from a goal, a group has arrived")
     patience: float = value(3.0, "s", "in which people get on by progress, or they go elsewhere")
     progress: float = value(0.5, "m", "a sixth of what an amble covers in that time")
+
+    procession_speed: float = value(1.6, "m/s", "when nothing slows it down: they catch up; .8 to 1 in the mean")
+    procession_slowing: tuple[float, float] = value((0.8, 0.95), "share of the speed", "lost when all slow down: ours")
+    procession_period: tuple[float, float] = value((3.0, 4.5), "s", "from one slowing down to the next: ours")
+    procession_lag: float = value(0.08, "s", "scatter of when people slow down: at 0.15, ranks run into each other")
+    procession_files: int = value(4, "files", "abreast, as on a pavement of 4 m")
+    procession_across: float = value(0.95, "m", "between files: shoulders and a little room")
+    procession_along: float = value(1.4, "m", "between ranks: 0.75 people/m^2, where crowds still walk")
+    procession_wander: float = value(0.08, "m", "of everybody about their place, along and across")
+    procession_wander_time: float = value(2.5, "s", "correlation time of that: some steps")
 
     places: int = value(24, "places", "at most, where people go to, besides gates")
     place_radius: float = value(4.0, "m", "groups going to the same place go to points so far from it")

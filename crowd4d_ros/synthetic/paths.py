@@ -16,6 +16,7 @@ import numpy as np
 from crowd4d_ros.synthetic.config import PathsConfig
 from crowd4d_ros.synthetic.crowd import STILL, Crowd
 from crowd4d_ros.synthetic.navigation import Ground, PathsError, Routes
+from crowd4d_ros.synthetic.procession import procession_paths
 from crowd4d_ros.synthetic.truth import Activity, Paths, Scene
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
@@ -39,6 +40,7 @@ def crowd_paths(
     """The ways of ``people`` for ``frames`` at ``fps``: a natural crowd from the first frame on.
 
     region: (X, Z) bool of the terrain's nodes, where most people start and go to: what the camera sees; all by default.
+    Where the scene has a way, all walk it together (procession.py).
     Raises PathsError where they cannot walk there, or are too many.
     """
     if people < 1 or frames < 1 or not (np.isfinite(fps) and fps > 0):
@@ -46,6 +48,10 @@ def crowd_paths(
     ground = Ground.of(scene, config)
     if region is not None and region.shape != scene.walkable.shape:
         raise PathsError(f"the region {region.shape} is not on the terrain's grid {scene.walkable.shape}")
+    if len(scene.way):
+        return procession_paths(
+            scene, people, frames, fps, config, rng, scene.walkable if region is None else region & scene.walkable
+        )
     routes = Routes(ground, scene.walkable if region is None else region & scene.walkable, config)
     if people > config.max_density * routes.area:
         raise PathsError(

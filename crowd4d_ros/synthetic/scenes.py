@@ -1,4 +1,4 @@
-"""Places with real terrain: a plaza, a hill, stairs, terraces, a street, an amphitheatre.
+"""Places with real terrain: a plaza, a hill, stairs, terraces, a street, an amphitheatre, a colonnade.
 
 Metres, y up. The middle of each is near (0, 0); cameras look along −z from the +z side, so the ground that rises does
 so away from them.
@@ -7,6 +7,7 @@ so away from them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, label
@@ -282,6 +283,46 @@ AISLE = 0.75
 FAN = float(np.deg2rad(82.0))
 """radians: half the angle that the rows span."""
 
+
+def colonnade(rng: np.random.Generator) -> Scene:
+    """A square on a slope, half surrounded by pillars and a wall behind, between which a procession passes."""
+    grade, rise = rng.choice([-1, 1]) * rng.uniform(0.04, 0.08), rng.uniform(0.01, 0.03)
+    middles = rng.uniform([-14.0, -14.0], [14.0, 2.0], (3, 2))
+    rises, widths = rng.uniform(-0.7, 0.7, 3), rng.uniform(5.0, 8.0, 3)
+    terrain = _terrain(
+        (-34.0, -26.0),
+        (34.0, 40.0),
+        COARSE,
+        lambda x, z: grade * x - rise * z + mounds(np.stack([x, z], -1), middles, rises, widths),
+    )
+    site = Site(terrain, rng)
+    middle, ring, thick = 13.0, rng.uniform(14.0, 16.0), rng.uniform(0.5, 0.65)
+
+    def on_ring(radius: float, angle: FloatArray) -> FloatArray:
+        return np.stack([radius * np.sin(angle), middle - radius * np.cos(angle)], -1)
+
+    pillars = np.arange(-ARC, ARC, rng.uniform(3.6, 4.4) / ring) + rng.uniform(-0.1, 0.1)
+    for x, z in on_ring(ring, pillars):
+        site.cylinder(x, z, thick, 4.5)
+    back = ring + PASSAGE + 0.8
+    walls = np.arange(-ARC, ARC, 5.0 / back)
+    for (x, z), angle in zip(on_ring(back, walls), walls.tolist(), strict=True):
+        site.box(x, z, (5.2, 5.5, 0.6), -angle)
+    way = on_ring(ring + thick + 0.5 * (PASSAGE - thick), np.arange(-ARC, ARC, 0.5 / back))
+    for x, z in site.spots(6, 2.5, (-30.0, 18.0), (30.0, 36.0)):
+        site.bench(x, z, rng.uniform(-np.pi, np.pi))
+    for side in (-1, 1):
+        for x, z in site.spots(4, 4.0, (side * 27.0 - 5.0, -20.0), (side * 27.0 + 5.0, 36.0)):
+            site.tree(x, z)
+    gates = [(-31.0, 36.0), (31.0, 36.0), *way[[0, -1]].tolist()]
+    return replace(_scene("colonnade", site, gates), way=way)
+
+
+ARC = float(np.deg2rad(80.0))
+"""radians: half the angle that the colonnade spans."""
+PASSAGE = 5.5
+"""metres from the middle of the pillars to the wall behind."""
+
 SCENES: dict[str, Callable[[np.random.Generator], Scene]] = {
     "plaza": plaza,
     "hill": hill,
@@ -289,6 +330,7 @@ SCENES: dict[str, Callable[[np.random.Generator], Scene]] = {
     "terraces": terraces,
     "street": street,
     "amphitheatre": amphitheatre,
+    "colonnade": colonnade,
 }
 
 

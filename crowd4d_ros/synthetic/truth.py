@@ -6,7 +6,7 @@ axis horizontally along −z (scenes are designed to be looked at that way).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -52,6 +52,7 @@ class Scene:
     gates: (E, 2) metres, x and z where people come from and go to.
     seats: (S, 3) metres, x, y and z of the middle of a seat's surface; seat_heading: (S,) radians, where who sits
     there faces, as in ``Paths.heading``.
+    way: (K, 2) metres, x and z of the middle of the way of a procession; empty: people go where they like.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Scene:
     gates: FloatArray
     seats: FloatArray
     seat_heading: FloatArray
+    way: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
     def moved(self, offset: FloatArray) -> Scene:
         """Shifted by ``offset`` (3,) metres."""
@@ -77,6 +79,7 @@ class Scene:
             structures=self.structures.moved(offset),
             gates=self.gates + offset[[0, 2]],
             seats=self.seats + offset,
+            way=self.way + offset[[0, 2]],
         )
 
 
