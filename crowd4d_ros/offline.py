@@ -1,8 +1,8 @@
 """A recording in, a 4D crowd out: every frame, as fast as the machine allows, without a ROS graph.
 
-A frame is read when the one before has been observed, and a window is optimised before the next frame is
-read: nothing queues up. What is finished is on disk (io.resume), so an interrupted run continues where it
-stopped.
+A frame is read when the one before has been observed. While a window is optimised, the next one is prepared in a
+thread of its own, and no further one: nothing queues up. What is finished is on disk (io.resume), so an interrupted
+run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -51,8 +53,10 @@ QUIET_INTERVAL = 15.0
 
 
 class Remembering(Protocol):
-    """What is asked of the perception: to go on where an interrupted run stopped."""
+    """What is asked of the perception: to go on where an interrupted run stopped, and what it did, for the report."""
 
+    @property
+    def counts(self) -> dict[str, int]: ...
     def state(self) -> dict[str, NDArray[Any]]: ...
     def restore(self, state: dict[str, NDArray[Any]]) -> None: ...
 
@@ -64,7 +68,7 @@ class Observing(Protocol):
     def perception(self) -> Remembering: ...
     def observe(self, frame: Frame) -> FrameObservations: ...
     def add(self, observations: FrameObservations) -> list[CrowdWindow]: ...
-    def finish(self) -> list[CrowdWindow]: ...
+    def ending(self) -> Iterator[CrowdWindow]: ...
 
 
 class Optimizing(Protocol):
@@ -141,7 +145,9 @@ class _Run:
         stated = {name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")}
         stated["intrinsics"] = plain(self.intrinsics)
         self.work = WorkFolder(options.out, key_of(options.input, stated, config))
+        self._stopping = threading.Event()
         self.seconds: dict[str, float] = defaultdict(float, self.work.recall("seconds", {}))
+        self.counts: dict[str, int] = self.work.recall("counts", {})
         self.warnings = warnings
         self.warnings.update(dict.fromkeys(self.work.recall("warnings", [])))
         if self.intrinsics.source == "estimated":
@@ -153,8 +159,8 @@ class _Run:
     def reconstruct(self) -> None:
         """Every window of the input, each into the work folder."""
         world, number = self.work.world(), 0
-        with _progress("reconstructing", self.source.count) as bar:
-            for window in self._windows(bar):
+        with _progress("reconstructing", self.source.count) as bar, self._ahead(self._windows(bar)) as windows:
+            for window in windows:
                 if number >= self.work.num_windows:
                     with self._timed("optimization"):
                         motion, world = self.pipeline.step(window, world)
@@ -163,13 +169,32 @@ class _Run:
                 number += 1
                 bar.set_postfix(windows=number, people=len(window.track_ids))
 
+    @contextmanager
+    def _ahead(self, windows: Iterator[CrowdWindow]) -> Iterator[Iterator[CrowdWindow]]:
+        """``windows``, the next of which is made in another thread while one is worked on. It ends with the block."""
+        with ThreadPoolExecutor(1, "windows") as thread:
+
+            def taken() -> Iterator[CrowdWindow]:
+                following = thread.submit(next, windows, None)
+                while (window := following.result()) is not None:
+                    following = thread.submit(next, windows, None)
+                    yield window
+
+            try:
+                yield taken()
+            finally:
+                self._stopping.set()
+
     def _windows(self, bar: Any) -> Iterator[CrowdWindow]:
+        """The windows of what is recorded, and of the frames after it until ``_stopping``."""
         last, state = -1, self.work.state()
         for observations in self.work.observations():
             last = observations.index
             yield from self.initializer.add(observations)
             bar.update()
         for frame in self.source:
+            if self._stopping.is_set():
+                return
             if frame.index <= last:
                 continue
             try:
@@ -182,15 +207,20 @@ class _Run:
                 log.warning(str(error))
                 continue
             self.work.add_observations(observations, self.initializer.perception.state())
+            self.counts = self.initializer.perception.counts
             with self._timed("initial motion"):
                 windows = self.initializer.add(observations)
             yield from windows
             bar.update()
         self.work.flush()
         bar.set_description("optimizing")
-        with self._timed("initial motion"):
-            windows = self.initializer.finish()
-        yield from windows
+        ending = iter(self.initializer.ending())
+        while not self._stopping.is_set():
+            with self._timed("initial motion"):
+                window = next(ending, None)
+            if window is None:
+                return
+            yield window
 
     def write(self) -> None:
         """Every file, from the work folder."""
@@ -233,6 +263,7 @@ class _Run:
             "device": str(self.pipeline.body.v_template.device),
             "calibration": calibration and calibration.summary(),
             "models": getattr(self.initializer, "models", {}),
+            "perception": self.counts,
             "timings": {
                 step: {
                     "seconds": round(spent, 3),
@@ -250,6 +281,7 @@ class _Run:
 
     def _remember(self) -> None:
         self.work.remember("seconds", dict(self.seconds))
+        self.work.remember("counts", self.counts)
         self.work.remember("warnings", list(self.warnings))
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ class Crowd:
         none = np.zeros(0)
         return FrameObservations(frame.stamp, frame.index, none, none, none, none, none, none, ())
 
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"frames observed": len(self.observed)}
+
     def state(self) -> dict[str, Any]:
         return {"last": np.array(self.observed[-1])}
 
@@ -75,7 +80,7 @@ class Crowd:
         start = max(self.emitted - OVERLAP, 0)
         return self._window(start, start + LENGTH) if len(self.added) == start + LENGTH else []
 
-    def finish(self) -> list[CrowdMotion]:
+    def ending(self) -> list[CrowdMotion]:
         count = len(self.added)
         return self._window(max(self.emitted - OVERLAP, 0), count) if self.emitted < count else []
 
@@ -126,6 +131,7 @@ def test_a_recording_becomes_all_the_files(recording: tuple[Path, Path], tmp_pat
     assert [window["new_frames"] for window in results.report["windows"]] == [8, 6, 6]
     assert {"perception", "optimization", "overlay", "bag"} <= set(results.report["timings"])
     assert results.report["models"]["detector"] == "abc"
+    assert results.report["perception"] == {"frames observed": COUNT}
     assert (tmp_path / "bag" / "metadata.yaml").is_file()
 
 
@@ -149,6 +155,33 @@ def test_interrupted_it_continues_where_it_stopped(recording: tuple[Path, Path],
     for name in ("tracks.csv", "cameras.json", "surface.ply"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert not (tmp_path / "a" / ".work").exists()
+
+
+def test_the_next_window_is_prepared_while_one_is_optimised(recording: tuple[Path, Path], tmp_path: Path) -> None:
+    crowd = Crowd()
+    prepared = threading.Event()
+
+    class Patient(Crowd):
+        def step(self, window: CrowdMotion, world: World) -> tuple[CrowdMotion, World]:
+            assert prepared.wait(10), "the next window is not made before this one is done"
+            return crowd.step(window, world)
+
+        def _window(self, start: int, stop: int) -> list[CrowdMotion]:
+            if start:
+                prepared.set()
+            return super()._window(start, stop)
+
+    run(recording, tmp_path, Patient())
+    assert len(crowd.stepped) == 3
+
+
+def test_what_fails_in_the_preparation_is_told(recording: tuple[Path, Path], tmp_path: Path) -> None:
+    class Broken(Crowd):
+        def add(self, observations: FrameObservations) -> list[CrowdMotion]:
+            raise ConfigError("no such gravity")
+
+    with pytest.raises(ConfigError, match="no such gravity"):
+        run(recording, tmp_path, Broken())
 
 
 def test_with_other_arguments_it_starts_over(recording: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ PEOPLE = np.array([[643.0, 240, 42, 83], [500, 158, 29, 75], [253, 220, 31, 88]]
 NOSE, HIPS, ANKLES, BIG_TOES, HEELS = 0, [11, 12], [15, 16], [17, 20], [19, 22]
 
 
+def around(boxes: FloatArray) -> Crops:
+    return Crops.around(boxes, KeypointsConfig().margin)
+
+
 @pytest.fixture(scope="module")
 def estimator() -> BlazePose:
     return BlazePose(KeypointsConfig(), "cpu")
@@ -22,7 +26,7 @@ def estimator() -> BlazePose:
 
 @pytest.fixture(scope="module")
 def poses(estimator: BlazePose, street: FloatArray) -> Poses:
-    return estimator.estimate(street, PEOPLE)
+    return estimator.estimate(street, around(PEOPLE))
 
 
 def test_the_crop_of_a_box_is_the_square_around_it() -> None:
@@ -50,7 +54,7 @@ def test_pixels_of_a_crop_are_the_images_red_first_and_black_beyond_it() -> None
 
 
 def test_nobody_to_look_at(estimator: BlazePose) -> None:
-    nobody = estimator.estimate(np.zeros((40, 50, 3), np.uint8), np.zeros((0, 4)))
+    nobody = estimator.estimate(np.zeros((40, 50, 3), np.uint8), around(np.zeros((0, 4))))
     assert nobody.keypoints_2d.shape == (0, 23, 2)
     assert nobody.landmarks_3d.shape == (0, 23, 3)
     assert nobody.masks == ()
@@ -58,7 +62,7 @@ def test_nobody_to_look_at(estimator: BlazePose) -> None:
 
 def test_nobody_is_seen_in_an_empty_box(estimator: BlazePose) -> None:
     boxes = np.array([[40.0, 20, 30, 80], [-20, 100, 30, 80]])
-    empty = estimator.estimate(np.full((120, 160, 3), 110, np.uint8), boxes)
+    empty = estimator.estimate(np.full((120, 160, 3), 110, np.uint8), around(boxes))
     assert (empty.presence < 0.3).all()
     assert (empty.confidence < 0.3).all()
 
@@ -101,7 +105,7 @@ def test_landmarks_turn_with_the_camera(estimator: BlazePose, street: FloatArray
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     affine = np.column_stack([turn, center - turn @ center])
     turned = cv2.warpAffine(street, affine, (street.shape[1], street.shape[0]), flags=cv2.INTER_LINEAR)
-    found = estimator.estimate(turned, PEOPLE[[person]])
+    found = estimator.estimate(turned, around(PEOPLE[[person]]))
     expected = poses.keypoints_2d[person] @ turn.T + affine[:, 2]
     seen = poses.confidence[person] > 0.5
     pixels = np.linalg.norm(found.keypoints_2d[0] - expected, axis=-1)[seen]
@@ -112,9 +116,22 @@ def test_landmarks_turn_with_the_camera(estimator: BlazePose, street: FloatArray
 
 
 def test_people_do_not_influence_each_other(estimator: BlazePose, street: FloatArray, poses: Poses) -> None:
-    batched = BlazePose(KeypointsConfig(cpu_batch=8), "cpu").estimate(street, PEOPLE[::-1])
+    batched = BlazePose(KeypointsConfig(cpu_batch=8), "cpu").estimate(street, around(PEOPLE[::-1]))
     np.testing.assert_allclose(batched.keypoints_2d[::-1], poses.keypoints_2d, atol=0.01)
     np.testing.assert_allclose(batched.landmarks_3d[::-1], poses.landmarks_3d, atol=1e-3)
+
+
+def test_whom_the_last_look_has_told_the_place_of_needs_one_pass(street: FloatArray, poses: Poses) -> None:
+    once = BlazePose(KeypointsConfig(passes=1), "cpu").estimate(street, poses.aims)
+    assert (poses.aims.apart(once.aims) < KeypointsConfig().settled).all()
+    seen = poses.confidence > 0.5
+    assert np.median(np.linalg.norm(once.keypoints_2d - poses.keypoints_2d, axis=-1)[seen]) < 1
+
+
+def test_crops_are_apart_by_what_their_sides_are_moved() -> None:
+    crops = Crops(np.zeros((3, 2)), np.full(3, 100.0), np.zeros(3))
+    moved = Crops(np.array([[30.0, 40], [0, 0], [0, 0]]), np.array([100.0, 120, 100]), np.array([0, 0, 0.2]))
+    np.testing.assert_allclose(crops.apart(moved), [0.5, np.log(1.2) / 2, 0.1])
 
 
 def test_masks_cover_the_person_and_little_else(poses: Poses, street: FloatArray) -> None:

@@ -30,6 +30,10 @@ class Detections:
     boxes: FloatArray
     confidence: FloatArray
 
+    def take(self, rows: IntArray) -> Detections:
+        """The detections in ``rows`` (m,), indices in that order."""
+        return Detections(self.boxes[rows], self.confidence[rows])
+
 
 class Detector(Protocol):
     """Finds people."""
@@ -73,7 +77,9 @@ class NanoDet:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
         padded = np.zeros((1, 3, -(-size[1] // 32) * 32, -(-size[0] // 32) * 32), np.float32)
-        padded[0, :, : size[1], : size[0]] = ((resized - MEAN) / DEVIATION).transpose(2, 0, 1)
+        for channel, plane in enumerate(padded[0, :, : size[1], : size[0]]):
+            np.subtract(resized[..., channel], MEAN[channel], out=plane)
+            plane /= DEVIATION[channel]
         outputs = self._model.session.run(None, {self._model.input_name: padded})
         corners, scores = decode(outputs, padded.shape[-1], self._config.min_confidence)
         return corners / np.tile([size[0] / width, size[1] / height], 2), scores

@@ -10,7 +10,7 @@ they go on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,7 +107,7 @@ class Initializer:
     """One camera's stream in, CrowdWindows out.
 
     ``push`` is ``add(observe(frame))``; the two halves are public so that perception can be recorded
-    and replayed. ``finish`` flushes what an ending stream left in the buffer.
+    and replayed. ``finish`` flushes what an ending stream left in the buffer, as does ``ending``, one by one.
     calibration: the segment's camera, None until enough has been seen; while nobody has come it is provisional.
     intrinsics: as given, or with the focal length that the calibration estimated.
     """
@@ -183,19 +183,22 @@ class Initializer:
         self._last_stamp = observations.stamp
         if not self._is_calibrated():
             return left
-        return left + self._complete_windows()
+        return [*left, *self._complete_windows()]
 
     def finish(self) -> list[CrowdWindow]:
         """The windows of the frames still in the buffer; the last one reaches back to be of full length."""
+        return list(self.ending())
+
+    def ending(self) -> Iterator[CrowdWindow]:
+        """``finish``, window by window, for who works on one while the next is made."""
         if not self._buffer:
-            return []
+            return
         if self._is_provisional:
             self._calibrate()
-        windows = self._complete_windows()
+        yield from self._complete_windows()
         if self._settled < len(self._buffer):
             start = max(0, len(self._buffer) - self.config.window.length)
-            windows.append(self._window(start, len(self._buffer), len(self._buffer)))
-        return windows
+            yield self._window(start, len(self._buffer), len(self._buffer))
 
     def reset(self) -> None:
         """Forget the stream: what follows is another segment, in a world of its own."""
@@ -258,19 +261,17 @@ class Initializer:
         for warning in self.calibration.warnings:
             log.warning("calibration: %s", warning)
 
-    def _complete_windows(self) -> list[CrowdWindow]:
+    def _complete_windows(self) -> Iterator[CrowdWindow]:
         window = self.config.window
-        windows = []
         while True:
             start = max(self._settled - (window.overlap - window.pending), 0)
             end = start + window.length
             if end > len(self._buffer):
                 break
-            windows.append(self._window(start, end, end - window.pending))
+            yield self._window(start, end, end - window.pending)
             forget = max(0, self._settled - window.length)
             del self._buffer[:forget]
             self._settled -= forget
-        return windows
 
     def _heights(
         self, track_ids: IntArray, observations: Sequence[FrameObservations]

@@ -39,6 +39,14 @@ class Tracker(Protocol):
         """
         ...
 
+    def useful(self, detections: Detections, stamp: int) -> BoolArray:
+        """(n,) which detections an update at ``stamp`` could use, whatever they look like; others need no look."""
+        ...
+
+    def drift(self, stamp: int) -> tuple[IntArray, FloatArray]:
+        """Ids (m,) of the confirmed, and how much centre x, centre y and height (m, 3) will change until ``stamp``."""
+        ...
+
     def reset(self) -> None:
         """Forget every track. Identities already given are never given again."""
         ...
@@ -118,7 +126,7 @@ class KalmanTracker:
         config, count = self._config, len(detections.boxes)
         if self._stamp is not None and stamp <= self._stamp:
             raise ValueError(f"stamp {stamp} does not follow {self._stamp}; call reset() when time goes back")
-        dt = 0.0 if self._stamp is None else (stamp - self._stamp) * NANOSECONDS
+        dt = self._elapsed(stamp)
         self._stamp = stamp
         measured = _measurement(detections.boxes)
         looks = np.zeros((count, 1)) if appearance is None else appearance
@@ -148,6 +156,25 @@ class KalmanTracker:
         ids[reported] = tracks.ids[track_of[reported]]
         self._tracks = tracks.take(alive)
         return ids
+
+    def useful(self, detections: Detections, stamp: int) -> BoolArray:
+        strong = detections.confidence >= self._config.begin_confidence
+        if self._tracks is None:
+            return strong
+        tracks = self._predicted(self._tracks, self._elapsed(stamp))
+        waiting = tracks.take((tracks.ids != UNCONFIRMED) & (tracks.unseen <= self._config.recent_s))
+        cost = self._motion_cost(waiting.mean, waiting.covariance, _measurement(detections.boxes))
+        return strong | (cost <= self._config.gate).any(0)
+
+    def drift(self, stamp: int) -> tuple[IntArray, FloatArray]:
+        if self._tracks is None:
+            return np.zeros(0, np.int64), np.zeros((0, 3))
+        known = self._tracks.take(self._tracks.ids != UNCONFIRMED)
+        return known.ids, known.mean[..., 1] * self._elapsed(stamp)
+
+    def _elapsed(self, stamp: int) -> float:
+        """Seconds since the last update."""
+        return 0.0 if self._stamp is None else (stamp - self._stamp) * NANOSECONDS
 
     def _begin(self, measured: FloatArray, looks: FloatArray) -> _Tracks:
         count, height = len(measured), measured[:, 2:]
@@ -204,14 +231,9 @@ class KalmanTracker:
         rows, columns = np.flatnonzero(free), np.flatnonzero(boxes)
         if not len(rows) or not len(columns):
             return
-        mean = tracks.mean[rows]
-        variance = (tracks.covariance[rows, :, 0, 0] + self._noise(mean))[:, None]
-        difference = measured[None, columns] - mean[:, None, :, 0]
-        dof = np.array(config.degrees_of_freedom)
-        distance = ((dof + 1) * np.log1p(difference**2 / (dof * variance))).sum(-1)
         unlike = _bhattacharyya(tracks.appearance[rows][:, None], looks[None, columns])
-        spread = np.log(variance / np.maximum(mean[:, None, 2:, 0], 1.0) ** 2).sum(-1)
-        cost = distance + spread + config.appearance_weight * unlike**2
+        motion = self._motion_cost(tracks.mean[rows], tracks.covariance[rows], measured[columns])
+        cost = motion + config.appearance_weight * unlike**2
         lost = tracks.unseen[rows, None] > config.recent_s
         allowed = np.where(lost, config.appearance_gate_lost, config.appearance_gate)
         refused = (cost > config.gate) | (unlike > allowed)
@@ -219,6 +241,15 @@ class KalmanTracker:
         row, column = linear_sum_assignment(np.where(refused, config.gate, cost))
         kept = ~refused[row, column]
         track_of[columns[column[kept]]] = rows[row[kept]]
+
+    def _motion_cost(self, mean: FloatArray, covariance: FloatArray, measured: FloatArray) -> FloatArray:
+        """(m, n) twice the negative log-likelihood of boxes (n, 3) at the tracks' places, up to a constant."""
+        variance = (covariance[:, :, 0, 0] + self._noise(mean))[:, None]
+        difference = measured[None] - mean[:, None, :, 0]
+        dof = np.array(self._config.degrees_of_freedom)
+        distance = ((dof + 1) * np.log1p(difference**2 / (dof * variance))).sum(-1)
+        spread = np.log(variance / np.maximum(mean[:, None, 2:, 0], 1.0) ** 2).sum(-1)
+        return np.asarray(distance + spread)
 
     def _corrected(
         self,

@@ -55,8 +55,7 @@ class WorkFolder:
 
     def observations(self) -> Iterator[FrameObservations]:
         """Every recorded observation, in the order of the input."""
-        for path in self._files("observations"):
-            yield from load_list(path, FrameObservations)
+        yield from recorded(self.path.parent)
 
     def add_observations(self, observations: FrameObservations, state: dict[str, NDArray[Any]]) -> None:
         """Record a frame, and perception's state after it; on disk after ``CHUNK`` frames, or ``flush``."""
@@ -107,6 +106,12 @@ class WorkFolder:
     def remove(self) -> None:
         """The reconstruction is complete."""
         shutil.rmtree(self.path)
+
+
+def recorded(folder: Path) -> Iterator[FrameObservations]:
+    """Every observation that an unfinished reconstruction into ``folder``, or one with --keep-work, has left there."""
+    for path in sorted((folder / ".work").glob("observations-*.npz")):
+        yield from load_list(path, FrameObservations)
 
 
 def key_of(input: Path, options: dict[str, Any], config: Config) -> str:

@@ -164,6 +164,7 @@ class InitializerNode(CrowdNode):
         windows = self._initializer.push(Frame(image, stamp, index))
         self.count("frames")
         self.counters["ms of the last frame"] = round(1e3 * (time.monotonic() - began), 1)
+        self.counters.update(self._initializer.perception.counts)
         self._publish(windows)
 
     def _calibration(self, width: int, height: int) -> Intrinsics | None:
