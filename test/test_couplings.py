@@ -13,7 +13,8 @@ from crowd4d_ros.config import Config, ConfigError, InteractionConfig, updated
 from crowd4d_ros.interaction.anchors import COUPLINGS, coupling
 from crowd4d_ros.interaction.scale import scaled
 from crowd4d_ros.interaction.surface import build_surface
-from crowd4d_ros.optimization import energies
+from crowd4d_ros.optimization import energies, turning
+from crowd4d_ros.optimization.problem import Problem
 from crowd4d_ros.optimization.solver import optimize
 from crowd4d_ros.optimization.stages import stages
 from crowd4d_ros.pipeline import Pipeline
@@ -268,7 +269,12 @@ def test_every_coupling_runs_from_the_configuration_reports_its_terms_and_never_
 
 @pytest.mark.parametrize(
     ("setting", "chosen"),
-    [("interaction.coupling", "glue"), ("interaction.terrain", "lava"), ("optimization.stages", 4)],
+    [
+        ("interaction.coupling", "glue"),
+        ("interaction.terrain", "lava"),
+        ("interaction.foothold", "moon"),
+        ("optimization.stages", 4),
+    ],
 )
 def test_what_does_not_exist_is_refused_by_name_before_any_work(setting, chosen):
     with pytest.raises(ConfigError, match=setting):
@@ -290,26 +296,44 @@ def test_one_stage_leaves_the_poses_untouched_and_none_leaves_everything(body):
 
 @pytest.mark.parametrize("term", ["proj", "hsip_proj", "hsip_xz", "hsip_y", "beta", "tau", "gamma", "crowd"])
 def test_a_term_of_no_weight_is_not_computed_at_all(body, prior, monkeypatch, term):
-    function = {
-        "proj": "reprojection",
-        "hsip_proj": "hsip_projection",
-        "beta": "shape_prior",
-        "tau": "translation_smoothness",
-        "gamma": "rotation_smoothness",
-    }.get(term, term)
+    where, function = {
+        "proj": (Problem, "_keypoints"),
+        "hsip_proj": (energies, "plane_anchor"),
+        "beta": (energies, "shape_prior"),
+        "tau": (energies, "translation_smoothness"),
+        "gamma": (turning, "steps"),
+    }.get(term, (energies, term))
 
     def never(*arguments):
         raise AssertionError(f"{term} was computed")
 
     config = replace(updated(Config(), SETTINGS).optimization, stages=1, stage1_iterations=2, **{f"weight_{term}": 0.0})
     assert term not in stages(config)[0].terms
-    monkeypatch.setattr(energies, function, never)
+    monkeypatch.setattr(where, function, never)
     window = scaled(staged_crowd(body, 2, 4).window, 1.0)
     joints, lowest = posed(body, window.motion)
     proxy = placed(window, joints, lowest, ground(lambda x, z: 0 * x - 5), "hsip")
     solution = optimize(window, proxy, body, prior, config)
     assert term not in solution.energies
     assert len(solution.energies) == len(stages(config)[0].terms)
+
+
+def test_who_is_not_seen_is_not_held_to_the_straight_line_between(body, prior):
+    """A bridged frame has no pixels: Eq. 17 and 20 hold the frames around it, and let neighbours say where it is."""
+    window = scaled(staged_crowd(body, PEOPLE, FRAMES).window, 1.0)
+    hidden = np.zeros(window.valid.shape, bool)
+    hidden[0, 4:8] = True
+    window = replace(window, observed=window.valid & ~hidden)
+    joints, lowest = posed(body, window.motion)
+    proxy = placed(window, joints, lowest, ground(lambda x, z: 0 * x - 5), "hsip")
+    config = updated(Config(), SETTINGS).optimization
+    problem = Problem(window, proxy, body, prior, config, COUPLINGS["hsip"], True, None, None)
+    problem.begin(stages(config)[0])
+    problem.refresh_support()
+    for term in ("hsip_proj", "hsip_xz"):
+        pull = torch.autograd.grad(problem.energies((term,))[term], problem.variables["pelvis"])[0][..., [0, 2]]
+        assert not pull[torch.as_tensor(hidden)].any()
+        assert pull[0, :4].abs().max() > 0
 
 
 def test_nothing_to_optimise_for_is_an_error():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from test_energies import FRAMES, PEOPLE, TERMS, everybody, graph_of, some, tensors
+from test_energies import FRAMES, PEOPLE, TERMS, distance_of, everybody, graph_of, smoothness, some, tensors
 from torch.autograd import gradcheck
 
 from crowd4d_ros.body.rotations import axis_angle_to_matrix
@@ -47,7 +47,7 @@ def test_eq_24_at_identity_and_near_pi(angle, start):
     axis = torch.tensor([2.0, -1, 2]) / 3
     first, second = (start * axis)[None, None], ((start + angle) * axis)[None, None]
     rotations = torch.cat([first, second], 1).requires_grad_()
-    value = energies.rotation_smoothness(rotations, everybody[:1, :2])
+    value = smoothness(rotations, everybody[:1, :2])
     torch.testing.assert_close(value, torch.tensor(angle**2), atol=1e-12, rtol=1e-9)
     value.backward()
     assert rotations.grad.isfinite().all()
@@ -58,22 +58,22 @@ def test_eq_24_at_identity_and_near_pi(angle, start):
 def test_eq_24_and_its_reference_form_take_the_short_way_round():
     axis = torch.tensor([0.0, 0.6, 0.8])
     rotations = torch.stack([0.1 * axis, (2 * math.pi - 0.1) * axis])[None]
-    torch.testing.assert_close(energies.rotation_smoothness(rotations, everybody[:1, :2]), torch.tensor(0.04))
-    distance = energies.rotation_distance(rotations[:, :1, None], rotations[:, 1:, None], everybody[:1, :1])
+    torch.testing.assert_close(smoothness(rotations, everybody[:1, :2]), torch.tensor(0.04))
+    distance = distance_of(rotations[:, :1, None], rotations[:, 1:, None], everybody[:1, :1])
     torch.testing.assert_close(distance, torch.tensor(0.04))
 
 
 def test_the_distance_to_reference_rotations():
     x, valid = tensors(), some()
     reference = torch.randn_like(x["pose"])
-    torch.testing.assert_close(energies.rotation_distance(reference, reference, valid), torch.tensor(0.0))
+    torch.testing.assert_close(distance_of(reference, reference, valid), torch.tensor(0.0))
     angles = (
         Rotation.from_rotvec(reference.reshape(-1, 3).numpy()).inv() * Rotation.from_rotvec(x["pose"].reshape(-1, 3))
     ).magnitude()
     expected = (torch.as_tensor(angles).reshape(x["pose"].shape[:-1]).square().mean(-1))[valid].sum()
-    torch.testing.assert_close(energies.rotation_distance(x["pose"], reference, valid), expected)
+    torch.testing.assert_close(distance_of(x["pose"], reference, valid), expected)
     free = x["pose"].requires_grad_()
-    assert gradcheck(lambda pose: energies.rotation_distance(pose, reference, valid), (free,))
+    assert gradcheck(lambda pose: distance_of(pose, reference, valid), (free,))
 
 
 def test_a_body_that_stands_upright_costs_nothing_wherever_it_faces():

@@ -10,6 +10,7 @@ from random_crowd import Stream
 
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, compose, matrix_to_6d
 from crowd4d_ros.config import OptimizationConfig
+from crowd4d_ros.optimization import groups
 from crowd4d_ros.optimization.groups import poses, references, reliability
 from crowd4d_ros.optimization.segments import SegmentedMotion, split
 
@@ -33,7 +34,8 @@ def crowd(velocities, places, valid=None, turn=0.0, shift=0.0):
     torch.manual_seed(1)
     pose = 0.3 * torch.randn(people, 1, 23, 3) + 0.05 * torch.randn(people, FRAMES, 23, 3)
     segments = split(valid.numpy(), SECONDS.numpy(), LAYOUT.frames, LAYOUT.rate, 0.0, 0.2, SECONDS)
-    return SegmentedMotion(random_motion_prior(), segments, path, orient, pose), valid
+    rotations = matrix_to_6d(axis_angle_to_matrix(torch.cat([orient[:, :, None], pose], 2)))
+    return SegmentedMotion(random_motion_prior(), segments, path, rotations), valid
 
 
 def follow(velocities, places, reliable, valid=None, config=CONFIG, **world):
@@ -124,6 +126,25 @@ def test_the_order_of_people_and_where_the_world_is_do_not_matter():
     _, turned = follow(velocities, places, reliable, turn=0.7, shift=20.0)
     torch.testing.assert_close(turned.person, found.person)
     torch.testing.assert_close(turned.pose, found.pose)
+
+
+def test_few_at_a_time_are_as_all_at_once(monkeypatch):
+    velocities, places = 4 * [WALK, SAME, OPPOSITE, WALK], [[0.7 * n, 0, 0] for n in range(16)]
+    reliable = torch.linspace(0, 1, 16)[torch.randperm(16)]
+    _, found = follow(velocities, places, reliable)
+    monkeypatch.setattr(groups, "PAIRS", 20)
+    _, again = follow(velocities, places, reliable)
+    assert len(found.segment) > 10
+    for one, other in zip(vars(found).values(), vars(again).values(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_template_is_the_nearest_in_speed():
+    known, wanted = torch.randn(50), torch.randn(20)
+    apart, index = groups._nearest(known, wanted)
+    expected, first = (wanted[:, None] - known).abs().min(-1)
+    torch.testing.assert_close(apart, expected)
+    assert index.tolist() == first.tolist()
 
 
 def test_reliability_is_confidence_while_observed():

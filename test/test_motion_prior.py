@@ -25,7 +25,6 @@ from crowd4d_ros.priors.motion import (
     about_up,
     canonical,
     global_rotations,
-    interpolation,
     local_rotations,
     placed,
     save,
@@ -139,14 +138,6 @@ def test_6d_keeps_rotations_and_makes_them(rng: torch.Generator) -> None:
     torch.testing.assert_close(torch.linalg.det(made), torch.ones(50).double())
     at = torch.randn(3, 6, dtype=torch.float64, generator=rng, requires_grad=True)
     assert torch.autograd.gradcheck(rotation_6d_to_matrix, (at,))
-
-
-# ---- times ----
-
-
-def test_times_outside_hold_the_ends() -> None:
-    weights = interpolation(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.25, 5.0]))
-    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.0, 1.0]]))
 
 
 # ---- the prior ----

@@ -173,3 +173,25 @@ def test_a_body_of_ones_own_with_pose_blend_shapes_in_double_precision(staged, b
     placed = placed_by_keypoints(disturbed(staged, body, depth=1.05), BodyModel(arrays, dtype=torch.float64), CONFIG)
     ratio = distances(placed, body, staged.centers) / np.linalg.norm(staged.pelvis - staged.centers, axis=-1)
     assert abs(np.median(ratio) - 1) < 0.02
+
+
+def test_limbs_that_point_elsewhere_put_nobody_farther_off(staged, body):
+    """A body whose limbs are wrong has its best size smaller in the image: squares take that for distance."""
+    turns = np.random.default_rng(1).normal(0, 0.3, (PEOPLE, 1, *staged.motion.body_pose.shape[2:]))
+    window = disturbed(staged, body)
+    window = replace(window, motion=replace(window.motion, body_pose=window.motion.body_pose + turns))
+    true = np.linalg.norm(staged.pelvis - staged.centers, axis=-1)
+
+    def bias(width: float) -> float:
+        placed = placed_by_keypoints(window, body, replace(CONFIG, placement_width=width))
+        return float(np.log(distances(placed, body, staged.centers) / true).mean())
+
+    assert bias(CONFIG.placement_width) < bias(10.0) - 0.003
+
+
+def test_shapes_are_believed_in_part(staged, body):
+    window = disturbed(staged, body)
+    betas = np.random.default_rng(2).normal(0, 1, window.motion.betas.shape)
+    window = replace(window, motion=replace(window.motion, betas=betas))
+    placed = placed_by_keypoints(window, body, CONFIG)
+    np.testing.assert_allclose(placed.motion.betas, CONFIG.placement_shape * betas, atol=1e-6)

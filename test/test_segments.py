@@ -5,10 +5,11 @@ import pytest
 import torch
 from motion_priors import LAYOUT, random_motion_prior
 
-from crowd4d_ros.body.rotations import axis_angle_to_matrix, compose
+from crowd4d_ros.body.rig import Rig
+from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d, rotation_6d_to_matrix
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.optimization import energies
-from crowd4d_ros.optimization.segments import SegmentedMotion, split
+from crowd4d_ros.optimization.segments import BENDS, SegmentedMotion, bends, split
 
 DURATION, OVERLAP, LEAST = (LAYOUT.frames - 1) / LAYOUT.rate, 0.3, 0.25
 SHAPE = PEOPLE, FRAMES = 5, 23
@@ -37,21 +38,16 @@ def segments_of(valid, seconds, overlap=OVERLAP):
 
 
 def motions(people=PEOPLE):
-    """pelvis, global_orient, body_pose."""
+    """pelvis, and rotations in 6D."""
     path = torch.tensor([0.1, 0.0, 0.05]) * torch.arange(FRAMES)[:, None] + torch.randn(people, 1, 3)
     noise = 0.02 * torch.randn(people, FRAMES, 3)
-    return path + noise, 0.3 * torch.randn(people, FRAMES, 3), 0.2 * torch.randn(people, FRAMES, 23, 3)
+    spread = torch.tensor([0.3] + 23 * [0.2])[:, None]
+    return path + noise, matrix_to_6d(axis_angle_to_matrix(spread * torch.randn(people, FRAMES, 24, 3)))
 
 
 def segmented(valid=None, seconds=None, motion=None):
     segments = segments_of(some() if valid is None else valid, stamps() if seconds is None else seconds)
     return SegmentedMotion(random_motion_prior(), segments, *(motions() if motion is None else motion))
-
-
-def angle(a, b):
-    """radians between rotations given as axis-angle."""
-    trace = (axis_angle_to_matrix(a) * axis_angle_to_matrix(b)).sum((-1, -2))
-    return ((trace - 1) / 2).clamp(-1, 1).arccos()
 
 
 def test_segments_fill_runs_evenly_and_overlap_as_asked():
@@ -110,26 +106,33 @@ def test_one_frame_and_nobody_are_no_trouble():
     assert not nobody.covered.any()
     assert nobody.at_frames(torch.zeros(0, LAYOUT.frames, 2)).shape == (*SHAPE, 2)
     motion = SegmentedMotion(random_motion_prior(), nobody, *motions())
-    pelvis, _, pose = motion.at_frames(motion.moved(motion.initial))
+    pelvis, rotations = motion.at_frames(motion.moved(motion.initial))
     torch.testing.assert_close(pelvis, motion.pelvis)
-    torch.testing.assert_close(pose, motion.angles[:, :, 1:])
+    torch.testing.assert_close(rotations, motion.rotations)
 
 
 def test_frames_of_no_segment_keep_stage_2s_motion_exactly():
     motion = segmented()
-    pelvis, orient, pose = motion.at_frames(motion.moved(motion.initial + 1))
+    pelvis, rotations = motion.at_frames(motion.moved(motion.initial + 1))
     uncovered = ~motion.segments.covered
     assert uncovered.any()
     assert (pelvis[uncovered] == motion.pelvis[uncovered]).all()
-    assert (orient[uncovered] == motion.angles[:, :, 0][uncovered]).all()
-    assert (pose[uncovered] == motion.angles[:, :, 1:][uncovered]).all()
+    assert (rotations[uncovered] == motion.rotations[uncovered]).all()
+
+
+def test_paths_keep_the_slope_and_curvature_that_stage_2_gave_them():
+    motion = segmented()
+    rows = torch.arange(len(motion.segments.person))
+    left = motion.segments.at_ticks(motion.pelvis, motion.segments.person, rows) - motion.moved(motion.initial).pelvis
+    assert left.abs().max() > 0.01  # what is quicker is the prior's
+    torch.testing.assert_close(bends(LAYOUT.frames, left).mT @ left, torch.zeros(len(rows), BENDS, 3), atol=1e-9, rtol=0)
 
 
 def test_what_nobody_saw_has_no_part_in_it():
-    pelvis, orient, pose = motions()
-    motion = segmented(motion=(pelvis, orient, pose))
+    parts = motions()
+    motion = segmented(motion=parts)
     hidden = torch.as_tensor(~some())
-    other = [torch.where(hidden.reshape(*SHAPE, *[1] * (a.ndim - 2)), 9.0, a) for a in (pelvis, orient, pose)]
+    other = [torch.where(hidden.reshape(*SHAPE, *[1] * (a.ndim - 2)), torch.nan, a) for a in parts]
     torch.testing.assert_close(segmented(motion=other).initial, motion.initial)
 
 
@@ -147,18 +150,19 @@ def test_people_one_by_one_are_as_all_together():
 
 
 def test_moving_and_turning_the_world_moves_and_turns_the_answer_and_no_code():
-    pelvis, orient, pose = motions()
-    turn = torch.tensor([0.0, 0.8, 0])
-    matrix = axis_angle_to_matrix(turn)
+    pelvis, rotations = motions()
+    matrix = axis_angle_to_matrix(torch.tensor([0.0, 0.8, 0]))
     shift = torch.tensor([3.0, -1, 2])
-    there = segmented(motion=(pelvis @ matrix.T + shift, compose(turn.expand_as(orient), orient), pose))
-    here = segmented(motion=(pelvis, orient, pose))
+    turned = torch.cat([matrix_to_6d(matrix @ rotation_6d_to_matrix(rotations[:, :, :1])), rotations[:, :, 1:]], 2)
+    there = segmented(motion=(pelvis @ matrix.T + shift, turned))
+    here = segmented(motion=(pelvis, rotations))
     torch.testing.assert_close(there.initial, here.initial)
-    moved, turned, posed = there.at_frames(there.moved(there.initial + 0.3))
-    expected, oriented, same = here.at_frames(here.moved(here.initial + 0.3))
+    moved, found = there.at_frames(there.moved(there.initial + 0.3))
+    expected, same = here.at_frames(here.moved(here.initial + 0.3))
     torch.testing.assert_close(moved, expected @ matrix.T + shift)
-    assert angle(turned, compose(turn.expand_as(oriented), oriented)).max() < 1e-6
-    assert angle(posed, same).max() < 1e-6
+    torch.testing.assert_close(found[:, :, 1:], same[:, :, 1:])
+    root = matrix @ rotation_6d_to_matrix(same[:, :, 0])
+    torch.testing.assert_close(rotation_6d_to_matrix(found[:, :, 0]), root)
 
 
 def test_gradients_reach_every_code_and_are_right():
@@ -177,8 +181,9 @@ def test_gradients_reach_every_code_and_are_right():
 
 def test_segments_that_agree_are_connected_at_no_cost():
     body = BodyModel.load(dtype=torch.float64)
-    pelvis, orient, pose = (a[:, :1].expand_as(a).clone() for a in motions())
-    motion = segmented(motion=(pelvis, orient, pose))
+    rig = Rig.of(body, torch.tensor([0]))
+    pelvis, rotations = (a[:, :1].expand_as(a).clone() for a in motions())
+    motion = segmented(motion=(pelvis, rotations))
     prior, betas = motion.prior, torch.zeros(PEOPLE, 10)
     standing = prior.decode(torch.zeros(len(motion.initial), LAYOUT.latent_dim))
     still = type(standing)(
@@ -186,10 +191,10 @@ def test_segments_that_agree_are_connected_at_no_cost():
         pelvis[motion.segments.person][:, :1].expand_as(standing.pelvis),
         standing.contact,
     )
-    assert energies.connection(motion.ends(still, body, betas)).item() == pytest.approx(0, abs=1e-20)
+    assert energies.connection(motion.ends(still, rig, betas)).item() == pytest.approx(0, abs=1e-20)
     pushed = still.pelvis.clone()
     pushed[0] += torch.tensor([0.1, 0, 0])
     apart = type(still)(still.rotations, pushed, still.contact)
     two_times_24_joints = 2 * 24 * 0.1**2
-    found = energies.connection(motion.ends(apart, body, betas)).item()
+    found = energies.connection(motion.ends(apart, rig, betas)).item()
     assert found == pytest.approx(two_times_24_joints)

@@ -118,6 +118,22 @@ def test_feet_are_on_the_surface(solved):
     assert np.sqrt(((solution.lowest[..., 1] - ground) ** 2).mean()) < 0.025
 
 
+def test_feet_that_stand_aside_of_the_root_are_on_the_surface_where_they_are(body, prior):
+    """On a slope of a quarter the ground under a foot is 5 cm off what it is under the root, 20 cm aside."""
+    staged = staged_crowd(
+        body, people=6, frames=12, stature_noise=0.0, height=lambda x, z: -6 - 0.25 * (z + 20), seed=2
+    )
+    prepared = prepare(body, staged.window)
+    config = replace(CONFIG, stages=1)
+
+    def clearance(proxy: Proxy) -> float:
+        solution = optimize(prepared.window, proxy, body, prior, config)
+        ground, _ = prepared.surface.scaled(solution.alpha).height(solution.lowest[..., [0, 2]])
+        return float(np.median(np.abs(solution.lowest[..., 1] - ground)))
+
+    assert clearance(prepared.proxy) < 0.02 < 0.028 < clearance(replace(prepared.proxy, ground=None))
+
+
 def test_people_are_where_they_were(solved, body):
     staged, _, solution = solved
     found = pelvis(body, solution.motion)
@@ -206,8 +222,9 @@ def test_an_unknown_reference_is_refused(body, prior):
         optimize(prepared.window, prepared.proxy, body, prior, replace(CONFIG, reprojection_reference="best"))
 
 
+@pytest.mark.parametrize("solver", ["adam", "lm"])
 @pytest.mark.parametrize("sick", ["crowd", "prior_theta"])
-def test_a_term_that_is_not_finite_ends_the_window_by_name(body, prior, monkeypatch, sick):
+def test_a_term_that_is_not_finite_ends_the_window_by_name(body, prior, monkeypatch, sick, solver):
     prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
     function = {"crowd": "crowd", "prior_theta": "pose_prior"}[sick]
     healthy, calls = getattr(energies, function), []
@@ -217,7 +234,8 @@ def test_a_term_that_is_not_finite_ends_the_window_by_name(body, prior, monkeypa
         return healthy(*arguments) * (np.nan if len(calls) > 3 else 1.0)
 
     monkeypatch.setattr(energies, function, failing)
-    solution = optimize(prepared.window, prepared.proxy, body, prior, BRIEF, scale_is_stable=True)
+    config = replace(BRIEF, solver=solver)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, config, scale_is_stable=True)
     assert any(sick in warning and "not finite" in warning for warning in solution.warnings)
     moved = np.abs(solution.motion.body_pose - prepared.window.motion.body_pose).max()
     assert (moved > 1e-4) == (sick == "prior_theta")  # what Stage 2 had reached is kept
@@ -292,3 +310,76 @@ def test_a_stage_ends_once_its_energy_hardly_falls_and_never_early_when_told_so(
     assert lengths[0] == 40
     assert 5 < lengths[1] < 40
     assert lengths[2] == 5
+
+
+def test_an_unknown_solver_is_refused(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=1, frames=1).window)
+    with pytest.raises(ConfigError, match="'adam' or 'lm', not 'newton'"):
+        optimize(prepared.window, prepared.proxy, body, prior, replace(CONFIG, solver="newton"))
+
+
+def test_lm_goes_down_and_is_where_adam_ends_in_a_quarter_of_its_iterations(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=3, frames=10, stature_noise=0.03).window)
+    patient = replace(CONFIG, enough=0.0, support_refresh=1000, stage1_iterations=80, stage2_iterations=80)
+
+    def solved(solver, **changes):
+        config = replace(patient, solver=solver, **changes)
+        return optimize(prepared.window, prepared.proxy, body, prior, config, scale_is_stable=True)
+
+    adam, lm = solved("adam"), solved("lm", stage1_iterations=20, stage2_iterations=20)
+    for stage in ("stage-1", "stage-2"):
+        assert lm.course[stage][-1] <= (1 + 1e-3) * adam.course[stage][-1]
+        assert (np.diff(lm.course[stage]) <= 0).all()
+        assert len(lm.seconds[stage]) == len(lm.course[stage]) <= 21
+        assert (np.diff(lm.seconds[stage]) >= 0).all()
+
+
+def test_lm_takes_the_scale_at_which_adam_settles_and_keeps_it(body, prior):
+    prepared = prepare(body, staged_crowd(body, scale=1.3, people=4, frames=8, seed=1).window, error=1 / 1.1)
+    stage1 = replace(CONFIG, stages=1, stable_change=0.02)
+    adam, lm = (
+        optimize(prepared.window, prepared.proxy, body, prior, replace(stage1, solver=solver, stage1_iterations=most))
+        for solver, most in (("adam", 60), ("lm", 80))
+    )
+    assert lm.scale_is_stable
+    settled = 1 + int(np.argmax(np.abs(np.diff(adam.course["stage-1"]) / adam.course["stage-1"][:-1])))
+    np.testing.assert_allclose(lm.course["stage-1"][:settled], adam.course["stage-1"][:settled], rtol=1e-5)
+    assert lm.alpha == pytest.approx(adam.alpha, rel=0.02)
+
+
+class Clock:
+    """A second passes whenever it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_at_the_deadline_the_last_good_state_is_the_answer_and_the_rest_is_said(body, prior, solver):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
+
+    def solved(deadline, clock):
+        config = replace(CONFIG, solver=solver, deadline=deadline, enough=0.0)
+        return optimize(prepared.window, prepared.proxy, body, prior, config, scale_is_stable=True, clock=clock)
+
+    hurried = solved(30.0, Clock())
+    ended, left = hurried.warnings
+    assert "stage-1 ended at iteration" in ended
+    assert "of 150, at the deadline" in ended
+    assert left == "stage-2 was not begun: the deadline of 30 s had passed"
+    assert hurried.course["stage-1"][-1] < hurried.course["stage-1"][0]
+    again = solved(30.0, Clock())
+    np.testing.assert_array_equal(again.motion.transl, hurried.motion.transl)
+
+
+def test_a_window_that_comes_too_late_keeps_its_initial_motion(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
+    config = replace(BRIEF, deadline=5.0)
+    window, proxy = prepared.window, prepared.proxy
+    solution = optimize(window, proxy, body, prior, config, clock=lambda: 100.0, began=90.0)
+    assert [warning.split(" was ")[0] for warning in solution.warnings] == ["stage-1", "stage-2"]
+    np.testing.assert_allclose(solution.motion.body_pose, window.motion.body_pose, atol=1e-6)

@@ -14,7 +14,7 @@ SERIES_BELOW = 1e-4
 """rad²: the first neglected term is then below 1e-13, beneath double precision's use."""
 
 
-def _sinc(squared: Tensor) -> Tensor:
+def sinc(squared: Tensor) -> Tensor:
     """sin(x)/x from x²."""
     small = squared < SERIES_BELOW
     x = torch.where(small, 1.0, squared).sqrt()
@@ -32,8 +32,8 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """Rodrigues' formula: (…, 3) radians → (…, 3, 3)."""
     squared = axis_angle.square().sum(-1)
     sine, versine = (
-        _sinc(squared),
-        0.5 * _sinc(squared / 4).square(),
+        sinc(squared),
+        0.5 * sinc(squared / 4).square(),
     )  # (1 − cos θ)/θ² without the cancellation
     x, y, z = axis_angle.unbind(-1)
     sx, sy, sz = sine * x, sine * y, sine * z
@@ -46,9 +46,9 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
 def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:
     """(…, 3) radians → (…, 4)."""
     quarter = axis_angle.square().sum(-1, keepdim=True) / 4
-    vector = 0.5 * _sinc(quarter) * axis_angle
+    vector = 0.5 * sinc(quarter) * axis_angle
     # cos(θ/2) = 1 − 2 sin²(θ/4): smooth in θ², where cos(sqrt(θ²)/2) is not at 0
-    return torch.cat([1 - 0.5 * quarter * _sinc(quarter / 4).square(), vector], -1)
+    return torch.cat([1 - 0.5 * quarter * sinc(quarter / 4).square(), vector], -1)
 
 
 def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ pelvis is at ``pelvis(betas) + transl``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -86,15 +87,20 @@ class BodyModel:
         return y.amax(-1) - y.amin(-1)
 
     def pose(self, betas: Tensor, body_pose: Tensor, global_orient: Tensor, transl: Tensor) -> PosedBody:
+        """``pose_rotations`` of axis-angle body_pose (…, 23, 3) and global_orient (…, 3)."""
+        lead = (global_orient + body_pose[..., 0, :]).shape[:-1]
+        angles = [global_orient[..., None, :].expand(*lead, -1, -1), body_pose.expand(*lead, -1, -1)]
+        return self.pose_rotations(betas, axis_angle_to_matrix(torch.cat(angles, -2)), transl)
+
+    def pose_rotations(self, betas: Tensor, rotations: Tensor, transl: Tensor) -> PosedBody:
         """Forward kinematics, level by level of the tree.
 
-        betas: (…, 10); body_pose: (…, 23, 3); global_orient: (…, 3); transl: (…, 3).
+        betas: (…, 10); rotations: (…, 24, 3, 3), the root's and each joint's relative to its parent; transl: (…, 3).
         """
         tree = self._tree
         offsets = tree.offset_template + _blend(tree.offset_shapedirs, betas)
-        lead = (offsets[..., 0, :] + transl + global_orient + body_pose[..., 0, :]).shape[:-1]
-        angles = [global_orient[..., None, :].expand(*lead, -1, -1), body_pose.expand(*lead, -1, -1)]
-        rotations = axis_angle_to_matrix(torch.cat(angles, -2))
+        lead = (offsets[..., 0, :] + transl + rotations[..., 0, 0, :]).shape[:-1]
+        rotations = rotations.expand(*lead, -1, -1, -1)
         local = torch.cat([rotations[..., tree.order, :, :], offsets.expand(*lead, -1, -1)[..., None]], -1)
         root, *levels = torch.split(local, list(tree.sizes), -3)
         frames = [root + _translation(transl)[..., None, :, :]]
@@ -156,32 +162,43 @@ class BodyModel:
 
     @torch.no_grad()
     def lowest_index(self, body: PosedBody, up: int = UP) -> Tensor:
-        """Index (…) int64 of the lowest vertex of posed bodies. Memory is bounded: CHUNK bodies at a time.
+        """Index (…) int64 of the lowest vertex of posed bodies. Memory is bounded, as in ``heights``."""
+        index = [heights.argmin(-1).flatten() for heights in self.heights(body, up)]
+        flat = torch.cat(index) if index else torch.zeros(0, dtype=torch.int64, device=body.joints.device)
+        return flat.reshape(body.joints.shape[:-2])
 
-        A vertex's coordinate Σ_j w_j (r_j·x + t_j) is linear in the joints' rows (r_j, t_j): where poses
-        share a shape, (…, 1, 10), and nothing else bends it, one matrix takes all of them to their vertices.
+    def heights(self, body: PosedBody, up: int = UP, among: Tensor | None = None) -> Iterator[Tensor]:
+        """Coordinates (A, B, C) of vertices along axis ``up``, some CHUNK posed bodies A·B at a time, in their order.
+
+        among: the vertices (C,) to look at, None for all. A vertex's coordinate Σ_j w_j (r_j·x + t_j) is linear in the
+        joints' rows (r_j, t_j): where poses share a shape, (…, 1, 10), and nothing else bends it, one matrix takes all
+        of them to their vertices.
         """
+        v_template, shapedirs, posedirs, weights = self.v_template, self.shapedirs, self.posedirs, self.weights
+        turns = body.transforms[..., up, :]
+        if among is not None:
+            joints = weights[among].any(0).nonzero()[:, 0]
+            v_template, shapedirs, weights = v_template[among], shapedirs[among], weights[among][:, joints]
+            posedirs = None if posedirs is None else posedirs[among]
+            turns = turns.index_select(-2, joints)
         lead, features = body.joints.shape[:-2], body.pose_features
         betas = body.betas.expand(*lead, -1)
         shared = len(lead) > 0 and betas.stride(-2) == 0 and features is None
         poses = lead[-1] if shared else 1
         shapes = lead.numel() // max(poses, 1)
-        rows = body.transforms[..., up, :].reshape(shapes, poses, len(self.parents), 4)
+        rows = turns.reshape(shapes, poses, *turns.shape[-2:])
         betas = betas.reshape(shapes, poses, betas.shape[-1])[:, 0]
-        index = torch.empty(shapes, poses, dtype=torch.int64, device=rows.device)
         step = max(1, CHUNK // max(poses, 1))
         for part in (slice(start, start + step) for start in range(0, shapes, step)):
-            rest = self.v_template + _blend(self.shapedirs, betas[part])
-            if self.posedirs is not None and features is not None:
-                rest = rest + _blend(self.posedirs, features.reshape(shapes, -1)[part])
+            rest = v_template + _blend(shapedirs, betas[part])
+            if posedirs is not None and features is not None:
+                rest = rest + _blend(posedirs, features.reshape(shapes, -1)[part])
             rest = torch.nn.functional.pad(rest, (0, 1), value=1.0)
             if shared:
-                to_vertices = (self.weights[..., None] * rest[..., None, :]).flatten(-2)
-                coordinates = rows[part].flatten(-2) @ to_vertices.mT
+                to_vertices = (weights[..., None] * rest[..., None, :]).flatten(-2)
+                yield rows[part].flatten(-2) @ to_vertices.mT
             else:
-                coordinates = ((self.weights @ rows[part, 0]) * rest).sum(-1)[:, None]
-            index[part] = coordinates.argmin(-1)
-        return index.reshape(lead)
+                yield ((weights @ rows[part, 0]) * rest).sum(-1)[:, None]
 
 
 def _blend(directions: Tensor, coefficients: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from crowd4d_ros.config import ConfigError, InteractionConfig
 from crowd4d_ros.interaction.close_range import close_range_proxies, hidden_share
 from crowd4d_ros.interaction.point_cloud import reliable
-from crowd4d_ros.interaction.proxy import NO_HSIP, Proxy, anchor_proxies, meeting
+from crowd4d_ros.interaction.proxy import NO_HSIP, Proxy, anchor_proxies, foothold_ground, meeting
 from crowd4d_ros.interaction.scene_depth import between_keyframes, lifted
 from crowd4d_ros.interaction.surface import Surface
 from crowd4d_ros.window import CrowdWindow, FloatArray
@@ -23,6 +23,7 @@ from crowd4d_ros.window import CrowdWindow, FloatArray
 logger = logging.getLogger(__name__)
 
 TERRAINS = ("sis", "plane")
+FOOTHOLDS = ("feet", "hsip")
 
 
 class Anchoring(Protocol):
@@ -88,7 +89,7 @@ def direct_anchors(
     root = camera + mu[..., None] * (places.reference - camera)
     return replace(
         places, hit=on_ground, met=met, probe_hit=on_ground, probe_met=met, depth=mu, reference=root, point=on_ground,
-        valid=met,
+        valid=met, ground=foothold_ground(surface, config),
     )  # fmt: skip
 
 
@@ -134,10 +135,11 @@ COUPLINGS: dict[str, Coupling] = {
 
 
 def coupling(config: InteractionConfig) -> Coupling:
-    """The one chosen. Raises ConfigError for a name, of it or of the terrain, that does not exist."""
+    """The one chosen. Raises ConfigError for a name, of it, of the terrain or of the foothold, that does not exist."""
     for name, chosen, known in (
         ("coupling", config.coupling, tuple(COUPLINGS)),
         ("terrain", config.terrain, TERRAINS),
+        ("foothold", config.foothold, FOOTHOLDS),
     ):
         if chosen not in known:
             raise ConfigError(f"interaction.{name} is one of {', '.join(known)}, not '{chosen}'")

@@ -34,6 +34,7 @@ class Proxy:
     valid: (N, T) the person is there, a ray met the surface then or within ``bridge`` seconds, and it is trusted.
     mode: OPEN_RANGE, from the surface, CLOSE_RANGE, without one, or NO_HSIP, by another coupling.
     scene_points: (P, 3) what feet are drawn to by interaction.coupling joint_distance; empty else.
+    ground: whose height under a lowest vertex Eq. 18 takes in the place of s*'s once the scale has settled, or None.
     """
 
     anchor: FloatArray
@@ -49,6 +50,7 @@ class Proxy:
     valid: BoolArray
     mode: str = OPEN_RANGE
     scene_points: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
+    ground: Surface | None = None
 
 
 def anchor_proxies(
@@ -95,7 +97,15 @@ def anchor_proxies(
     reach = np.maximum(*(np.linalg.norm(point - s, axis=-1) for s in (hit, probe_hit)))
     reach = np.where(met | probe_met, np.minimum(reach, config.max_range), config.lone_range)
     is_told = valid & near & (steady_trust > config.least_trust)
-    return Proxy(anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, is_told)
+    return Proxy(
+        anchor, probe, hit, met, probe_hit, probe_met, depth, reference, point, reach, is_told,
+        ground=foothold_ground(surface, config),
+    )  # fmt: skip
+
+
+def foothold_ground(surface: Surface, config: InteractionConfig) -> Surface | None:
+    """What ``interaction.foothold`` says of where Eq. 18's height is read."""
+    return surface if config.foothold == "feet" else None
 
 
 def meeting(

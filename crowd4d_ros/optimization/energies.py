@@ -16,12 +16,6 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowd4d_ros.body.rotations import (
-    axis_angle_to_quaternion,
-    quaternion_multiply,
-    quaternion_to_axis_angle,
-    relative_log,
-)
 from crowd4d_ros.optimization.soft_dtw import divergence
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
@@ -179,24 +173,6 @@ def translation_smoothness(pelvis: Tensor, valid: Tensor) -> Tensor:
     """Eq. 23, m²: squared steps of the root (N, T, 3)."""
     pelvis = _masked(pelvis, valid)
     return _masked(pelvis[:, 1:] - pelvis[:, :-1], adjacent(valid)).square().sum()
-
-
-def rotation_smoothness(rotations: Tensor, valid: Tensor) -> Tensor:
-    """Eq. 24, rad²: squared angles between successive rotations, averaged over the joints.
-
-    rotations: axis-angle, (N, T, 3) of the root or (N, T, J, 3) of the joints.
-    """
-    quaternions = axis_angle_to_quaternion(_masked(rotations, valid))
-    back = quaternions[:, :-1] * quaternions.new_tensor([1.0, -1.0, -1.0, -1.0])
-    steps = quaternion_to_axis_angle(quaternion_multiply(back, quaternions[:, 1:]))
-    squared = _masked(steps, adjacent(valid)).square().sum(-1)
-    return squared.sum() if squared.ndim == 2 else squared.mean(-1).sum()
-
-
-def rotation_distance(rotations: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
-    """Ours, rad²: squared angles between rotations and their references (N, T, J, 3), averaged over the joints."""
-    angle = relative_log(_masked(reference, valid), _masked(rotations, valid))
-    return _masked(angle.square().sum(-1).mean(-1), valid).sum()
 
 
 def upright(up_y: Tensor, valid: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.rotations import matrix_to_6d, rotation_6d_to_matrix
 from crowd4d_ros.config import OptimizationConfig
 from crowd4d_ros.optimization.segments import SegmentedMotion, Segments
 from crowd4d_ros.window import NUM_COCO, CrowdWindow, FloatArray
@@ -24,6 +23,10 @@ from crowd4d_ros.window import NUM_COCO, CrowdWindow, FloatArray
 XZ = [0, 2]
 SHORT = 1e-9
 """s²: a segment of one frame has no speed, rather than none that can be computed."""
+ALWAYS = 1e-6
+"""The share of a segment's frames that rounding may leave out."""
+PAIRS = 1 << 20
+"""Segments times people that are compared at once: some 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,14 @@ class References:
 
 
 def poses(rotations: Tensor) -> Tensor:
-    """P of Eq. 30 from rotations (…, F, 24, 6): the body's 23 joint rotations without the root, (…, F, 138).
+    """P of Eq. 30 from orthonormal 6D (…, F, 24, 6): the body's 23 joint rotations without the root, (…, F, 138).
 
     The first two columns of each matrix, over sqrt(4/3 · 23): a distance squared is then the mean squared chord of a
     rotation, 4/3 of (2 sin θ/2)² being what a random axis moves two columns by: rad² for small ones. It has no seam
     at π as angles do, and is quadratic, as sDTW's costs are to be. The root stays out: members of a group are
     elsewhere, and turned.
     """
-    columns: Tensor = matrix_to_6d(rotation_6d_to_matrix(rotations[..., 1:, :])).flatten(-2)
-    return columns / float(np.sqrt(4 / 3 * (rotations.shape[-2] - 1)))
+    return rotations[..., 1:, :].flatten(-2) / float(np.sqrt(4 / 3 * (rotations.shape[-2] - 1)))
 
 
 def reliability(window: CrowdWindow, full_confidence: float) -> FloatArray:
@@ -63,48 +65,111 @@ def references(
 ) -> References:
     """What every unreliable segment follows. valid, reliable: (N, T), see ``reliability``; seconds: (T,)."""
     segments = motion.segments
-    known = segments.inside.to(seconds.dtype)
-    known = known / known.sum(-1, keepdim=True).clamp(min=1)
-    late = known * (seconds - (known @ seconds)[:, None])
-    late = late / (late @ seconds).clamp(min=SHORT)[:, None]
-    ground = motion.pelvis[..., XZ]
-    place, velocity = (torch.einsum("mt,ntk->mnk", average, ground) for average in (known, late))
-    score = known @ reliable.mT
-    seen = score >= config.amc_reliable
+    sums = _Sums.of(motion.pelvis[..., XZ], valid, reliable, seconds)
+    own = sums.over(segments.span, segments.person)
+    is_reliable = own.score >= config.amc_reliable
+    (unreliable,), (known,) = (torch.nonzero(rows, as_tuple=True) for rows in (~is_reliable, is_reliable))
 
-    throughout = known @ (~valid).to(known).mT == 0
-    best, member = torch.where(seen & throughout & _group(segments, place, velocity, config), score, -1.0).max(-1)
-    speed = _own(velocity, segments).norm(dim=-1)
-    reliable_segment = _own(seen, segments)
-    apart = torch.where(reliable_segment, (speed[:, None] - speed).abs(), torch.inf)
-    least, template = apart.min(-1) if len(apart) else (speed, segments.person)
+    best, member = _leaders(sums, segments, unreliable, own, config)
+    speed = own.velocity.norm(dim=-1)
+    apart, template = _nearest(speed[known], speed[unreliable])
 
     has_member = best >= 0
-    follows = ~reliable_segment & (has_member | (least <= config.amc_speed))
-    code, _ = motion.encode(torch.where(has_member, member, segments.person))
-    code = torch.where(has_member[:, None], code, motion.initial[template])[follows]
-    person = torch.where(has_member, member, segments.person[template])
+    follows = has_member | (apart <= config.amc_speed)
+    has_member, segment = has_member[follows], unreliable[follows]
+    template = known[template[follows]] if len(known) else segment
+    code, _ = motion.encode(member[follows], segment)
+    code = torch.where(has_member[:, None], code, motion.initial[template])
     return References(
-        segment=torch.nonzero(follows)[:, 0],
-        weight=1 - _own(score, segments)[follows],
+        segment=segment,
+        weight=(1 - own.score[segment]).to(motion.pelvis),
         pose=poses(motion.prior.decode(code[:, : motion.prior.latent_dim]).rotations),
-        person=person[follows],
+        person=torch.where(has_member, member[follows], segments.person[template]),
     )
 
 
-def _group(segments: Segments, place: Tensor, velocity: Tensor, config: OptimizationConfig) -> Tensor:
-    """(M, N): who is near and moves like the person of a segment. place, velocity: (M, N, 2) over the segment."""
-    here, moves = (_own(values, segments)[:, None] for values in (place, velocity))
-    speed, pace = velocity.norm(dim=-1), moves.norm(dim=-1)
-    near = (place - here).norm(dim=-1) <= config.amc_radius
+@dataclass(frozen=True)
+class _Means:
+    """Over the frames of segments (…): score, how much of them somebody is there, place (…, 2) and velocity (…, 2)."""
+
+    score: Tensor
+    present: Tensor
+    place: Tensor
+    velocity: Tensor
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums up to each frame, of people (N, T + 1, 6) and of the times and their squares (T + 1, 2).
+
+    With them a mean over the frames from one to another takes two looks, however many there are. In double precision:
+    it is a difference.
+    """
+
+    people: Tensor
+    times: Tensor
+
+    @classmethod
+    def of(cls, ground: Tensor, valid: Tensor, reliable: Tensor, seconds: Tensor) -> _Sums:
+        """Of places (N, T, 2) and velocities; nobody is looked at where not valid."""
+        time = seconds.double()
+        place = torch.where(valid[..., None], ground.double(), 0.0)
+        people = [reliable.double()[..., None], valid.double()[..., None], place, place * time[:, None]]
+        both = torch.cat(people, -1).cumsum(1), torch.stack([time, time.square()], -1).cumsum(0)
+        pad = torch.nn.functional.pad
+        return cls(*(pad(sums, (0, 0, 1, 0)) for sums in both))
+
+    def over(self, span: Tensor, person: Tensor | None = None) -> _Means:
+        """spans (M, 2): of a person each (M,), or of everybody, (M, N)."""
+        first, past = span.unbind(-1)
+        count = (past - first).clamp(min=1)
+        if person is None:
+            people = (self.people[:, past] - self.people[:, first]).movedim(0, 1)
+            count = count[:, None]
+            times = (self.times[past] - self.times[first])[:, None]
+        else:
+            people = self.people[person, past] - self.people[person, first]
+            times = self.times[past] - self.times[first]
+        people, (time, squared) = people / count[..., None], (times / count[..., None]).unbind(-1)
+        place = people[..., 2:4]
+        late = people[..., 4:] - time[..., None] * place
+        spread = (squared - time.square()).clamp(min=SHORT)
+        return _Means(people[..., 0], people[..., 1], place, late / spread[..., None])
+
+
+def _leaders(
+    sums: _Sums, segments: Segments, rows: Tensor, own: _Means, config: OptimizationConfig
+) -> tuple[Tensor, Tensor]:
+    """The score and the index of the most reliable member of the groups of some segments: (U,), −1 without any."""
+    best, member = [own.score[:0]], [rows[:0]]
+    for part in torch.split(rows, max(1, PAIRS // max(len(sums.people), 1))):
+        others = sums.over(segments.span[part])
+        leads = (others.score >= config.amc_reliable) & (others.present > 1 - ALWAYS)
+        leads &= _group(others, own.place[part, None], own.velocity[part, None], config)
+        leads.scatter_(1, segments.person[part, None], False)
+        score, index = torch.where(leads, others.score, -1.0).max(-1)
+        best.append(score)
+        member.append(index)
+    return torch.cat(best), torch.cat(member)
+
+
+def _group(others: _Means, here: Tensor, moves: Tensor, config: OptimizationConfig) -> Tensor:
+    """(M, N): who is near and moves alike. here, moves: (M, 1, 2) place and velocity."""
+    speed, pace = others.velocity.norm(dim=-1), moves.norm(dim=-1)
+    near = (others.place - here).norm(dim=-1) <= config.amc_radius
     as_fast = (speed - pace).abs() <= config.amc_speed
-    same_way = (velocity * moves).sum(-1) >= np.cos(config.amc_heading) * speed * pace
+    same_way = (others.velocity * moves).sum(-1) >= np.cos(config.amc_heading) * speed * pace
     stands = torch.minimum(speed, pace) < config.amc_standing
-    other = torch.arange(place.shape[1], device=place.device) != segments.person[:, None]
-    found: Tensor = near & as_fast & (same_way | stands) & other
+    found: Tensor = near & as_fast & (same_way | stands)
     return found
 
 
-def _own(values: Tensor, segments: Segments) -> Tensor:
-    """(M, N, …) → (M, …), of each segment's own person."""
-    return values[torch.arange(len(values), device=values.device), segments.person]
+def _nearest(known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the nearest of the known numbers (K,) is from each wanted (U,), and its index; ∞ without any."""
+    if not len(known):
+        return torch.full_like(wanted, torch.inf), torch.zeros_like(wanted, dtype=torch.int64)
+    ascending, order = known.sort(stable=True)
+    above = torch.searchsorted(ascending, wanted).clamp(max=len(known) - 1)
+    both = torch.stack([(above - 1).clamp(min=0), above])
+    apart, side = (ascending[both] - wanted).abs().min(0)
+    return apart, order[both.gather(0, side[None])[0]]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.smpl import BodyModel, PosedBody
+from crowd4d_ros.body.rig import Rig
+from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import OptimizationConfig
 from crowd4d_ros.optimization import energies
 from crowd4d_ros.optimization.evidence import tensor_like
@@ -20,16 +21,20 @@ from crowd4d_ros.window import CrowdWindow
 
 logger = logging.getLogger(__name__)
 
+ANY = [0]
+"""A vertex, for a rig of which only the joints are wanted."""
+
 
 @dataclass(frozen=True)
 class LongRange:
     """What is fixed when Stage 3 begins.
 
-    motion: Stage 2's, in segments. followed: whom the unreliable follow (Eq. 30). lasting: (N, T − 1) the pairs of
-    frames over which a foot on the ground stays where it is (Eq. 28).
+    motion: Stage 2's, in segments. rig: the body's joints. followed: whom the unreliable follow (Eq. 30). lasting:
+    (N, T − 1) the pairs of frames over which a foot on the ground stays where it is (Eq. 28).
     """
 
     motion: SegmentedMotion
+    rig: Rig
     followed: References
     lasting: Tensor
 
@@ -38,16 +43,16 @@ class LongRange:
     def of(
         cls,
         window: CrowdWindow,
+        body: BodyModel,
         prior: MotionPrior,
         config: OptimizationConfig,
         pelvis: Tensor,
-        orient: Tensor,
-        body_pose: Tensor,
+        rotations: Tensor,
     ) -> LongRange:
-        """From Stage 2's pelvis (N, T, 3), global_orient (N, T, 3) and body_pose (N, T, 23, 3)."""
+        """From Stage 2's pelvis (N, T, 3) and rotations (N, T, 24, 6)."""
         ticks, lengths = (prior.frames, prior.rate), (config.segment_overlap, config.segment_least)
         segments = split(window.valid, window.seconds, *ticks, *lengths, like=pelvis)
-        motion = SegmentedMotion(prior, segments, pelvis, orient, body_pose)
+        motion = SegmentedMotion(prior, segments, pelvis, rotations)
         valid = tensor_like(window.valid, pelvis, torch.bool)
         reliable = tensor_like(reliability(window, config.amc_full_confidence), pelvis)
         seconds = tensor_like(window.seconds, pelvis)
@@ -60,21 +65,22 @@ class LongRange:
             int((valid & ~segments.covered).sum()),
             int(valid.sum()),
         )
-        return cls(motion, followed, energies.adjacent(valid) & (seconds.diff() <= config.contact_gap))
+        rig = Rig.of(body, torch.tensor(ANY, device=pelvis.device))
+        return cls(motion, rig, followed, energies.adjacent(valid) & (seconds.diff() <= config.contact_gap))
 
     def terms(
-        self, latent: Tensor, moved: Segment, body: BodyModel, betas: Tensor, posed: PosedBody, gamma: float
+        self, latent: Tensor, moved: Segment, betas: Tensor, joints: Tensor, gamma: float
     ) -> dict[str, Callable[[], Tensor]]:
-        """Eq. 27–30 unweighted, by name. latent: (M, L + 5) and what it stands for, ``moved``; posed: the bodies."""
+        """Eq. 27–30 unweighted, by name. latent: (M, L + 5), what it stands for, and the joints (N, T, 24, 3)."""
         motion, followed = self.motion, self.followed
-        touching = posed.joints[..., motion.prior.contact_joints, :]
+        touching = joints[..., motion.prior.contact_joints, :]
         return {
             "contact": lambda: energies.contact_stationarity(
-                touching, motion.segments.at_frames(moved.contact), self.lasting
+                touching, motion.segments.at_frames(moved.contact.detach()), self.lasting
             ),
             "motion_prior": lambda: energies.motion_prior(latent),
-            "connect": lambda: energies.connection(motion.ends(moved, body, betas)),
+            "connect": lambda: energies.connection(motion.ends(moved, self.rig, betas)),
             "amc": lambda: energies.motion_consistency(
-                poses(moved.rotations[followed.segment]), followed.pose, followed.weight, gamma
+                poses(moved.rotations.mT.index_select(0, followed.segment).mT), followed.pose, followed.weight, gamma
             ),
         }

@@ -29,14 +29,17 @@ def placed_by_keypoints(window: CrowdWindow, body: BodyModel, config: Optimizati
     """The window, its people turned, moved across the image and along their rays as their 2D keypoints say.
 
     Adam on Eq. 22 as Stage 1 has it, with its upright bodies. The depths of all people change by one factor, and that
-    of each by another, near 1: statures are known to a few per cent only, and so is what a size says of depth.
+    of each by another, near 1: statures are known to a few per cent only, and so is what a size says of depth. Limbs
+    that point elsewhere than in the image make the best size smaller, and so everybody too far off: a kernel
+    narrower than the stages' leaves them out. Shapes give way to the mean one by as much as they are uncertain.
     A window whose numbers are not finite comes back as it is, with a warning.
     """
     seen = Evidence.of(window, config, body.v_template)
     valid, K, R, t = seen.valid, seen.K, seen.R, seen.t
     focal = K.diagonal()[:2]
     with torch.no_grad():
-        posed = body.pose(seen.betas[:, None], seen.body_pose, seen.global_orient, seen.transl)
+        betas = config.placement_shape * seen.betas
+        posed = body.pose(betas[:, None], seen.body_pose, seen.global_orient, seen.transl)
         pelvis, up = posed.joints[..., 0, :], posed.transforms[..., 0, :3, UP]
         points = longer_legs(posed_keypoints(body, posed), config.leg_change)[..., : config.keypoints, :]
         points = points - pelvis[..., None, :]
@@ -61,7 +64,7 @@ def placed_by_keypoints(window: CrowdWindow, body: BodyModel, config: Optimizati
         image = project(moved()[..., None, :] + bodies, K, R, t)
         energy = (
             config.weight_proj
-            * energies.reprojection(*image, seen.pixels, seen.weight, seen.size, valid, config.reprojection_width)
+            * energies.reprojection(*image, seen.pixels, seen.weight, seen.size, valid, config.placement_width)
             + config.weight_upright * energies.upright((up @ turned)[..., UP], valid)
             + config.weight_own_depth * (valid * depth.square()).sum()
         )
@@ -74,5 +77,5 @@ def placed_by_keypoints(window: CrowdWindow, body: BodyModel, config: Optimizati
     if not bool(torch.isfinite(torch.cat([orient, transl], -1)[valid]).all()):
         logger.warning("window %d: placement by keypoints is not finite, people stay put", window.window_id)
         return window
-    global_orient, transl_array = (a.cpu().numpy().astype(float) for a in (orient, transl))
-    return replace(window, motion=replace(window.motion, global_orient=global_orient, transl=transl_array))
+    shape, global_orient, transl_array = (a.cpu().numpy().astype(float) for a in (betas, orient, transl))
+    return replace(window, motion=replace(window.motion, betas=shape, global_orient=global_orient, transl=transl_array))

@@ -9,61 +9,67 @@ weights that sum to one: a segment comes in and goes out smoothly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_6d,
-    matrix_to_axis_angle,
-    rotation_6d_to_matrix,
-)
+from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.skeleton import JOINTS
-from crowd4d_ros.body.smpl import BodyModel
-from crowd4d_ros.priors.motion import MotionPrior, Placement, Segment, interpolation
+from crowd4d_ros.body.tangent import orthonormal
+from crowd4d_ros.optimization.mixing import Mixing
+from crowd4d_ros.priors.motion import MotionPrior, Placement, Segment, about_up
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
-ROTATIONS = 6 * len(JOINTS)
-"""Entries of a tick that are rotations; the pelvis follows."""
+BENDS, BEND_SIGMA = 3, 0.1
+"""Slope, parabola and cubic, metres rms of each: as wide as the origin's residual."""
 SLACK = 1e-6
 """seconds: a run that fills its segments exactly needs no further one through rounding."""
+CHUNK = 1024
+"""Segments that are encoded at once: some 200 MB."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """M segments of F ticks on N people and T frames; A is the most frames that one of them has.
+    """M segments of F ticks on N people and T frames. What it holds grows with N·T, and with nothing faster.
 
     person: (M,) in order, and a run's segments in the order of time. start: (M,) s of the first tick.
-    inside: (M, T) the frames a segment speaks for. covered: (N, T) frames of some segment.
-    to_ticks: (M, F, T) its person's frames → its ticks. cell: (M, A) index into N·T, and to_frames: (M, A, F) from
-    its ticks to its part of these frames; zero where it has fewer.
-    joined: (J,) segments that the next row continues; to_joint: (2, J, 2, F) from the ticks of both to the two times
+    span: (M, 2) the first frame a segment speaks for, and the one after the last. covered: (N, T) frames of some
+    segment.
+    around: (2, M, F) the frames before and after a tick, and share: (M, F) how near it is to the one after.
+    to_frames: (N·T, M·F) from the ticks to the frames.
+    joined: (J,) segments that the next row continues; to_joint: (2·J·2, M·F) from the ticks of both to the two times
     of Eq. 29: the last tick of the first and the first tick of the second.
     """
 
     person: Tensor
     start: Tensor
-    inside: Tensor
+    span: Tensor
     covered: Tensor
-    to_ticks: Tensor
-    cell: Tensor
-    to_frames: Tensor
+    around: Tensor
+    share: Tensor
+    to_frames: Mixing
     joined: Tensor
-    to_joint: Tensor
+    to_joint: Mixing
 
-    def at_ticks(self, values: Tensor, person: Tensor | None = None) -> Tensor:
-        """Values (N, T, K) of the segments' people, or of others (M,), at their ticks: (M, F, K)."""
-        return self.to_ticks @ values[self.person if person is None else person]
+    def at_ticks(self, values: Tensor, person: Tensor | None = None, segment: Tensor | None = None) -> Tensor:
+        """Values (N, T, K) of the segments' people, or of others (M,), at their ticks: (M, F, K).
+
+        segment: (M,), which segments; None: all.
+        """
+        chosen = slice(None) if segment is None else segment
+        whose = (self.person[chosen] if person is None else person)[:, None]
+        before, after = self.around[:, chosen]
+        return torch.lerp(values[whose, before], values[whose, after], self.share[chosen, :, None])
 
     def at_frames(self, values: Tensor) -> Tensor:
         """Values (M, F, K) averaged at the frames: (N, T, K), zero where not covered."""
-        parts = (self.to_frames @ values).flatten(0, 1)
-        people, frames = self.covered.shape
-        total = parts.new_zeros(people * frames, parts.shape[-1]).index_add(0, self.cell.flatten(), parts)
-        return total.reshape(people, frames, parts.shape[-1])
+        return self.to_frames(values.flatten(0, 1)).reshape(*self.covered.shape, values.shape[-1])
+
+    def at_joints(self, values: Tensor) -> Tensor:
+        """Values (M, F, K) by each joined segment and by its successor at the two times: (2, J, 2, K)."""
+        return self.to_joint(values.flatten(0, 1)).reshape(2, len(self.joined), 2, values.shape[-1])
 
 
 def split(
@@ -84,91 +90,143 @@ def split(
     count = 1 + np.ceil(np.maximum(spare - SLACK, 0) / (duration - overlap)).astype(np.int64)
 
     run = np.repeat(np.arange(len(runner)), count)
-    number = np.arange(len(run)) - np.repeat(np.cumsum(count) - count, count)
-    along = np.where(count[run] > 1, number / np.maximum(count[run] - 1, 1), 0.5)
-    begin, end = first[run, None], last[run, None]
-    start = seconds[begin] + (spare[run] * along)[:, None]
-    frame = np.arange(len(seconds))
-    inside = (frame >= begin) & (frame <= end)
-    inside &= (seconds >= start - SLACK) & (seconds <= start + duration + SLACK)
+    along = np.where(count[run] > 1, _numbered(count) / np.maximum(count[run] - 1, 1), 0.5)
+    begin, end, person = first[run], last[run], runner[run]
+    start = seconds[begin] + spare[run] * along
+    within = np.clip(start[:, None] + np.arange(frames) / rate, seconds[begin, None], seconds[end, None])
+    before = np.clip(np.searchsorted(seconds, within, "right") - 1, begin[:, None], np.maximum(end - 1, begin)[:, None])
+    after = np.minimum(before + 1, end[:, None])
+    share = (within - seconds[before]) / np.maximum(seconds[after] - seconds[before], SLACK)
+
+    low = np.maximum(begin, np.searchsorted(seconds, start - SLACK, "left"))
+    high = np.minimum(end + 1, np.searchsorted(seconds, start + duration + SLACK, "right"))
+    inside = high - low
+    segment = np.repeat(np.arange(len(run)), inside)
+    frame = low[segment] + _numbered(inside)
+    tick = (seconds[frame] - start[segment]) * rate
+    # Hann windows, half a tick longer than the segment: nowhere zero inside it
+    window = np.sin(np.pi * (tick + 0.5) / frames) ** 2
+    cell = person[segment] * len(seconds) + frame
+    total = np.bincount(cell, window, valid.size)
+
+    joined = np.nonzero(run[:-1] == run[1:])[0]
+    meeting = np.stack([start[joined] + duration, start[joined + 1]], -1)
+    pair = np.stack([joined, joined + 1])
+    at_meeting = (meeting - start[pair][..., None]) * rate
+    at_pair = np.broadcast_to(pair[..., None], at_meeting.shape)
+    ticks = len(run) * frames
 
     def tensor(array: FloatArray | IntArray | BoolArray) -> Tensor:
         return torch.as_tensor(array, device=like.device).to(like.dtype if array.dtype.kind == "f" else None)
 
-    times, ticks = tensor(seconds), tensor(start + np.arange(frames) / rate)
-    within = ticks.clamp(tensor(seconds[begin]), tensor(seconds[end]))
-    # Hann windows, half a tick longer than the segment: nowhere zero inside it
-    window = np.where(inside, np.sin(np.pi * ((seconds - start) * rate + 0.5) / frames) ** 2, 0.0)
-    person = runner[run]
-    total = np.zeros(valid.shape)
-    np.add.at(total, person, window)
-    window /= np.where(inside, total[person], 1.0)
+    def from_ticks(
+        row: IntArray, segment: IntArray, tick: FloatArray, weight: FloatArray, shape: tuple[int, int]
+    ) -> Mixing:
+        """Each row, in part or whole, is what a segment says at a time given in ticks; the ends are held."""
+        left = np.clip(np.floor(tick).astype(np.int64), 0, frames - 2)
+        part = np.clip(tick - left, 0, 1)
+        column = segment * frames + left
+        both = np.concatenate([column, column + 1]), np.concatenate([weight * (1 - part), weight * part])
+        return Mixing.of(np.tile(row, 2), *both, shape, like)
 
-    slot = inside.argmax(-1)[:, None] + np.arange(inside.sum(-1).max(initial=0))
-    slot = np.minimum(slot, len(seconds) - 1)
-    part = np.where(np.diff(slot, axis=-1, prepend=-1) > 0, np.take_along_axis(window, slot, -1), 0.0)
-    joined = np.nonzero(run[:-1] == run[1:])[0]
-    meeting = np.stack([start[joined, 0] + duration, start[joined + 1, 0]], -1)
     return Segments(
         person=tensor(person),
-        start=tensor(start[:, 0]),
-        inside=tensor(inside),
-        covered=tensor(total > 0),
-        to_ticks=interpolation(times.expand(len(run), -1), within),
-        cell=tensor(person[:, None] * len(seconds) + slot),
-        to_frames=tensor(part)[..., None] * interpolation(ticks, times[tensor(slot)]),
+        start=tensor(start),
+        span=tensor(np.stack([low, high], -1)),
+        covered=tensor(total > 0).reshape(valid.shape),
+        around=tensor(np.stack([before, after])),
+        share=tensor(share),
+        to_frames=from_ticks(cell, segment, tick, window / total[cell], (valid.size, ticks)),
         joined=tensor(joined),
-        to_joint=torch.stack([interpolation(ticks[joined + i], tensor(meeting)) for i in (0, 1)]),
+        to_joint=from_ticks(
+            np.arange(at_meeting.size),
+            at_pair.ravel(),
+            at_meeting.ravel(),
+            np.ones(at_meeting.size),
+            (at_meeting.size, ticks),
+        ),
     )
+
+
+def _numbered(count: IntArray) -> IntArray:
+    """0, 1, … count − 1 for each count, one after the other."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+
+
+def bends(frames: int, like: Tensor) -> Tensor:
+    """(F, BENDS) slope, parabola and cubic over the ticks, orthogonal to each other and to rest, of rms 1."""
+    powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, frames), BENDS)
+    basis, _ = np.linalg.qr(powers)
+    return torch.tensor(basis[:, 1:] * np.sqrt(frames), dtype=like.dtype, device=like.device)
 
 
 class SegmentedMotion:
     """Stage 3's motion: what the codes of all segments say, and Stage 2's motion where there is no segment.
 
-    orient: (N, T, 3), body_pose: (N, T, 23, 3), pelvis: (N, T, 3): Stage 2's. ``initial`` (M, L + 5): its codes.
+    pelvis: (N, T, 3), rotations: (N, T, 24, 6): Stage 2's. ``initial`` (M, L + 5 + B): its codes. The last B, ours,
+    bend a segment's path, in units of BEND_SIGMA: the prior knows few paths, and people who dodge, or whom frames
+    of uneven times show, leave the image with it.
     """
 
-    def __init__(
-        self, prior: MotionPrior, segments: Segments, pelvis: Tensor, orient: Tensor, body_pose: Tensor
-    ) -> None:
+    def __init__(self, prior: MotionPrior, segments: Segments, pelvis: Tensor, rotations: Tensor) -> None:
         self.prior, self.segments = prior, segments
-        self.pelvis, self.angles = pelvis, torch.cat([orient[..., None, :], body_pose], -2)
-        self.rotations = matrix_to_6d(axis_angle_to_matrix(self.angles))
-        self.initial, self.placement = self.encode(segments.person)
+        self.pelvis, self.rotations = pelvis, rotations
+        self._bends = bends(prior.frames, pelvis)
+        elsewhere = ~segments.covered[..., None]
+        self._still = [torch.where(elsewhere, values, 0.0) for values in (pelvis, _rows(rotations))]
+        everyone = torch.arange(len(segments.person), device=pelvis.device)
+        self.initial, self.placement = self.encode(segments.person, everyone)
 
-    def encode(self, person: Tensor) -> tuple[Tensor, Placement]:
-        """Codes (M, L + 5) and placements of what the people (M,) do during the segments, in Stage 2's motion."""
-        rotations = self.segments.at_ticks(self.rotations.flatten(-2), person)
-        pelvis = self.segments.at_ticks(self.pelvis, person)
+    def encode(self, person: Tensor, segment: Tensor) -> tuple[Tensor, Placement]:
+        """Codes (M, L + 5 + B) and placements of what people (M,) do during segments (M,), in Stage 2's motion."""
+        batches = zip(torch.split(person, CHUNK), torch.split(segment, CHUNK), strict=True)
+        codes, places = zip(*(self._encode(*batch) for batch in batches), strict=True)
+        placement = Placement(
+            origin=torch.cat([place.origin for place in places]),
+            heading=torch.cat([place.heading for place in places]),
+            climb=torch.cat([place.climb for place in places]),
+        )
+        return torch.cat(codes), placement
+
+    def _encode(self, person: Tensor, segment: Tensor) -> tuple[Tensor, Placement]:
+        rotations = self.segments.at_ticks(_rows(self.rotations), person, segment)
+        pelvis = self.segments.at_ticks(self.pelvis, person, segment)
         contact = pelvis.new_zeros(*pelvis.shape[:-1], len(self.prior.contact_joints))
-        return self.prior.initial(Segment(_joints(rotations), pelvis, contact))
+        latent, placement = self.prior.initial(Segment(_rotations_6d(rotations), pelvis, contact))
+        missing = (pelvis - self.prior.motion(latent, placement).pelvis) @ about_up(placement.heading)
+        bend = self._bends.mT @ missing / (BEND_SIGMA * self.prior.frames)
+        return torch.cat([latent, bend.flatten(-2)], -1), placement
 
     def moved(self, latent: Tensor) -> Segment:
-        """What codes (M, L + 5) stand for, in the world."""
-        return self.prior.motion(latent, self.placement)
+        """What codes (M, L + 5 + B) stand for, in the world."""
+        code, bend = latent[..., : -3 * BENDS], latent[..., -3 * BENDS :]
+        straight = self.prior.motion(code, self.placement)
+        across = BEND_SIGMA * self._bends @ bend.reshape(-1, BENDS, 3)
+        return replace(straight, pelvis=straight.pelvis + across @ about_up(self.placement.heading).mT)
 
-    def at_frames(self, moved: Segment) -> tuple[Tensor, Tensor, Tensor]:
-        """pelvis (N, T, 3), global_orient (N, T, 3), body_pose (N, T, 23, 3)."""
-        covered = self.segments.covered[..., None]
-        values = self.segments.at_frames(torch.cat([moved.rotations.flatten(-2), moved.pelvis], -1))
-        rotations = torch.where(covered, values[..., :ROTATIONS], self.rotations.flatten(-2))
-        angles = matrix_to_axis_angle(rotation_6d_to_matrix(_joints(rotations)))
-        angles = torch.where(covered[..., None], angles, self.angles)
-        pelvis = torch.where(covered, values[..., ROTATIONS:], self.pelvis)
-        return pelvis, angles[..., 0, :], angles[..., 1:, :]
+    def at_frames(self, moved: Segment) -> tuple[Tensor, Tensor]:
+        """pelvis (N, T, 3) and rotations (N, T, 24, 6), means of orthonormal columns that are not so themselves."""
+        pelvis, rotations = (
+            still + self.segments.at_frames(values)
+            for still, values in zip(self._still, (moved.pelvis, _rows(moved.rotations)), strict=True)
+        )
+        return pelvis, _rotations_6d(rotations)
 
-    def ends(self, moved: Segment, body: BodyModel, betas: Tensor) -> Tensor:
+    def ends(self, moved: Segment, rig: Rig, betas: Tensor) -> Tensor:
         """Joints (2, J, 2, 24, 3) of each segment and of its successor, at the two times of ``to_joint``."""
-        joined = self.segments.joined
-        rows = torch.stack([joined, joined + 1])
-        values = torch.cat([moved.rotations.flatten(-2), moved.pelvis], -1)[rows]
-        values = self.segments.to_joint @ values
-        angles = matrix_to_axis_angle(rotation_6d_to_matrix(_joints(values[..., :ROTATIONS])))
-        shapes = betas[self.segments.person[joined]][:, None]
-        transl = values[..., ROTATIONS:] - body.pelvis(shapes)
-        return body.joints(shapes, angles[..., 1:, :], angles[..., 0, :], transl)
+        segments = self.segments
+        rotations, pelvis = (segments.at_joints(a) for a in (_rows(moved.rotations), moved.pelvis))
+        shapes = betas.index_select(0, segments.person[segments.joined])[:, None].expand(*pelvis.shape[:-1], -1)
+        columns = rotations.flatten(0, 2).mT.reshape(2, 3, len(JOINTS), -1)
+        joints, _, _ = rig.pose(shapes.flatten(0, 2).mT, orthonormal(columns), pelvis.flatten(0, 2).mT)
+        return joints.permute(2, 1, 0).reshape(*pelvis.shape[:-1], len(JOINTS), 3)
 
 
-def _joints(rotations: Tensor) -> Tensor:
-    """(…, 144) → (…, 24, 6)."""
-    return rotations.reshape(*rotations.shape[:-1], len(JOINTS), 6)
+def _rows(rotations: Tensor) -> Tensor:
+    """(…, 24, 6) → (…, 144), the first component of every joint first: what the prior decodes is so in memory."""
+    return rotations.mT.flatten(-2)
+
+
+def _rotations_6d(rows: Tensor) -> Tensor:
+    """The inverse of ``_rows``."""
+    return rows.reshape(*rows.shape[:-1], 6, len(JOINTS)).mT

@@ -2,7 +2,9 @@
 
 The minimum over all monotone alignments A of the aligned cost ⟨A, C⟩ is softened to −γ log Σ_A exp(−⟨A, C⟩/γ),
 which is smooth, and whose gradient in C is the expected alignment. The recursion runs over the anti-diagonals
-of C, whose cells do not depend on each other: for all of the batch, 2F − 1 steps.
+of C, whose cells do not depend on each other: for all of the batch, 2F − 1 steps. It runs from both ends at once, as
+two batches: α and β, the weight of all alignments from the first cell to a cell and from there to the last, say how
+much of the total passes through that cell, which is the expected alignment. No second recursion goes back.
 
 The soft minimum of many alignments is less than the best one's cost: even the value of two identical sequences is
 negative, and their gradient is not zero, it pulls towards a blur in time. The divergence of Blondel, Mensch and
@@ -17,21 +19,17 @@ import torch
 from torch import Tensor
 
 FAR = 1e30
-"""In units of γ: out of reach of every alignment, and finite, so that the softmax of nothing but such is not NaN."""
+"""In units of γ: out of reach of every alignment, and finite, so that sums of nothing but such are not NaN."""
+CHUNK = 512
+"""Pairs of sequences that are aligned at once: some 20 MB."""
 
 
-def soft_dtw(cost: Tensor, gamma: float, lengths: Tensor | None = None) -> Tensor:
+def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
     """−γ log Σ_A exp(−⟨A, C⟩/γ) over the alignments that start at the first cell and end at the last.
 
-    cost: (B, F, G), of any unit, which γ > 0 and the result (B,) have too. lengths: (B, 2) the rows and columns that
-    count, at least 1 each; None: all. What lies beyond is never read and has no gradient.
+    cost: (B, F, G), of any unit, which γ > 0 and the result (B,) have too.
     """
-    batch, rows, columns = cost.shape
-    if lengths is None:
-        lengths = torch.tensor([rows, columns], device=cost.device).expand(batch, 2)
-    inside = (torch.arange(rows, device=cost.device) < lengths[:, :1])[:, :, None]
-    inside = inside & (torch.arange(columns, device=cost.device) < lengths[:, 1:])[:, None, :]
-    value: Tensor = _SoftDTW.apply(torch.where(inside, cost, 0.0), gamma, lengths)  # type: ignore[no-untyped-call]
+    value: Tensor = _SoftDTW.apply(cost, gamma)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -51,46 +49,52 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _SoftDTW(torch.autograd.Function):
-    """The recursion on −R/γ, whose soft minimum is a log-sum-exp."""
+    """In double precision: what passes through a cell is the small difference of α + β and the total."""
 
     @staticmethod
-    def forward(ctx: Any, cost: Tensor, gamma: float, lengths: Tensor) -> Tensor:
-        batch, rows, columns = cost.shape
-        diagonals = rows + columns - 1
-        scaled = _skewed(cost / -gamma, -FAR)
-        # row i of diagonal d is at [d + 2, :, i + 1]; alignments start outside, at row −1 of diagonal −2
-        reached = cost.new_full((diagonals + 2, batch, rows + 1), -FAR)
-        reached[0, :, 0] = 0.0
-        for d in range(diagonals):
-            straight = torch.logaddexp(reached[d + 1, :, :-1], reached[d + 1, :, 1:])
-            reached[d + 2, :, 1:] = scaled[d] + torch.logaddexp(straight, reached[d, :, :-1])
-        last = (lengths.sum(-1), torch.arange(batch, device=cost.device), lengths[:, 0])
-        ctx.save_for_backward(reached, *last)
-        return -gamma * reached[last]
+    def forward(ctx: Any, cost: Tensor, gamma: float) -> Tensor:
+        totals, expected = zip(*(_expected(part.double() / -gamma) for part in torch.split(cost, CHUNK)), strict=True)
+        ctx.save_for_backward(torch.cat(expected).to(cost.dtype))
+        return (-gamma * torch.cat(totals)).to(cost.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        reached, *last = ctx.saved_tensors
-        shares = torch.stack([reached[1:-1, :, :-1], reached[1:-1, :, 1:], reached[:-2, :, :-1]]).softmax(0)
-        expected = torch.zeros_like(reached)
-        expected[tuple(last)] = gradients[0]
-        for d in reversed(range(len(reached) - 2)):
-            above, left, diagonal = shares[:, d] * expected[d + 2, :, 1:]
-            expected[d + 1, :, :-1] += above
-            expected[d + 1, :, 1:] += left
-            expected[d, :, :-1] += diagonal
-        return _straight(expected[2:, :, 1:]), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (expected,) = ctx.saved_tensors
+        return expected * gradients[0][:, None, None], None
 
 
-def _skewed(cost: Tensor, fill: float) -> Tensor:
-    """(B, F, G) → (F + G − 1, B, F): cell (i, j) at [i + j, :, i], and ``fill`` where there is none."""
+def _expected(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """log Σ exp of what all alignments of (B, F, G) gather: (B,), and its gradient."""
+    alpha, beta = _log_sums(torch.cat([weight, weight.flip(1, 2)])).chunk(2)
+    beta = beta.flip(1, 2)
+    total = beta[:, :1, :1]
+    return total[:, 0, 0], (alpha + beta - weight - total).exp_()
+
+
+def _log_sums(weight: Tensor) -> Tensor:
+    """log Σ exp of what the alignments from the first cell to each of the cells gather: (B, F, G) → (B, F, G)."""
+    batch, rows, columns = weight.shape
+    skewed = _skewed(weight)
+    # row i of diagonal d is at [d + 2, i + 1]; alignments start outside, at row −1 of diagonal −2
+    reached = weight.new_full((len(skewed) + 2, rows + 1, batch), -FAR)
+    reached[0, 0] = 0.0
+    for d, (before, last, here) in enumerate(zip(reached, reached[1:], reached[2:], strict=False)):
+        first, count = max(0, d - columns + 1), min(d + 1, rows) - max(0, d - columns + 1)
+        straight = torch.logaddexp(last.narrow(0, first, count), last.narrow(0, first + 1, count))
+        torch.logaddexp(straight, before.narrow(0, first, count), out=straight)
+        torch.add(straight, skewed[d].narrow(0, first, count), out=here.narrow(0, first + 1, count))
+    return _straight(reached[2:, 1:])
+
+
+def _skewed(cost: Tensor) -> Tensor:
+    """(B, F, G) → (F + G − 1, F, B): cell (i, j) at [i + j, i]."""
     batch, rows, columns = cost.shape
-    wide = torch.nn.functional.pad(cost, (0, rows), value=fill).flatten(1)
-    return wide[:, : rows * (rows + columns - 1)].reshape(batch, rows, rows + columns - 1).permute(2, 0, 1)
+    wide = torch.nn.functional.pad(cost, (0, rows)).flatten(1)
+    return wide[:, : rows * (rows + columns - 1)].reshape(batch, rows, rows + columns - 1).permute(2, 1, 0).contiguous()
 
 
 def _straight(skewed: Tensor) -> Tensor:
     """The inverse of ``_skewed``."""
-    diagonals, batch, rows = skewed.shape
-    wide = torch.nn.functional.pad(skewed.permute(1, 2, 0).flatten(1), (0, rows))
+    diagonals, rows, batch = skewed.shape
+    wide = torch.nn.functional.pad(skewed.permute(2, 1, 0).flatten(1), (0, rows))
     return wide.reshape(batch, rows, diagonals + 1)[:, :, : diagonals - rows + 1]

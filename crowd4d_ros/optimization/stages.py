@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 
+SOLVERS = ("adam", "lm")
+"""The paper's, and lm.py."""
 SMOOTHNESS = ("tau", "gamma", "theta")
 """Eq. 23 and 24."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """variables: what Adam moves. terms: energies, by their names in ``weights``. smoothing: factor on SMOOTHNESS."""
+    """variables: what moves. terms: energies, by their names in ``weights``. smoothing: factor on SMOOTHNESS."""
 
     name: str
     variables: tuple[str, ...]
@@ -32,8 +34,10 @@ def stages(config: OptimizationConfig, coupling: Coupling = COUPLINGS["hsip"]) -
 
     Ours are ``seam``, which a first window has none of, ``upright`` and ``initial_pose``.
 
-    Raises ConfigError for a stage that does not exist, or that nothing drives.
+    Raises ConfigError for a solver or a stage that does not exist, or that nothing drives.
     """
+    if config.solver not in SOLVERS:
+        raise ConfigError(f"optimization.solver is {' or '.join(map(repr, SOLVERS))}, not '{config.solver}'")
     table = (
         Stage(
             "stage-1",

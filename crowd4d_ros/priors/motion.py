@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ from torch.nn.functional import leaky_relu, linear
 from crowd4d_ros.body.rotations import matrix_to_6d, rotation_6d_to_matrix
 from crowd4d_ros.body.skeleton import JOINTS
 from crowd4d_ros.body.smpl import UP
+from crowd4d_ros.body.tangent import dot, gradient, orthonormal, turned
 from crowd4d_ros.priors.weights import WeightsError, check_layout, read_metadata, read_weights, write_weights
 
 FORMAT = "crowd4d motion prior 1"
@@ -50,7 +52,8 @@ their heading by 17° (27° in the synthetic observations), the rest by some dec
 class Segment:
     """Motion at F ticks, in a segment's axes or the world's.
 
-    rotations: (…, F, 24, 6) 6D; joint 0 is the root's orientation, the others are relative to their parents.
+    rotations: (…, F, 24, 6) 6D; joint 0 is the root's orientation, the others are relative to their parents. What the
+    prior decodes is orthonormal, and in memory (…, F, 6, 24).
     pelvis: (…, F, 3) metres. contact: (…, F, C) in [0, 1], of the prior's ``contact_joints``.
     """
 
@@ -127,17 +130,6 @@ def _rise(climb: Tensor, time: Tensor) -> Tensor:
     return torch.stack([zero, height, zero], -1)
 
 
-def interpolation(known: Tensor, wanted: Tensor) -> Tensor:
-    """Weights (…, W, K) of values at increasing times ``known`` (…, K) for those at ``wanted`` (…, W); held outside."""
-    if known.shape[-1] == 1:
-        return torch.ones(*wanted.shape, 1, dtype=wanted.dtype, device=wanted.device)
-    after = torch.searchsorted(known.contiguous(), wanted.contiguous()).clamp(1, known.shape[-1] - 1)
-    left, right = known.gather(-1, after - 1), known.gather(-1, after)
-    share = ((wanted - left) / (right - left)).clamp(0, 1)[..., None]
-    weights = torch.zeros(*wanted.shape, known.shape[-1], dtype=wanted.dtype, device=wanted.device)
-    return weights.scatter(-1, after[..., None] - 1, 1 - share).scatter(-1, after[..., None], share)
-
-
 def global_rotations(local: Tensor) -> Tensor:
     """Relative to the parents → in the root's axes' own frame of reference: (…, 24, 3, 3)."""
     turns = [local[..., 0, :, :]]
@@ -152,28 +144,36 @@ def local_rotations(turns: Tensor) -> Tensor:
     return torch.cat([turns[..., :1, :, :], below], -3)
 
 
-def _local_6d(rotations: Tensor) -> Tensor:
-    """6D in common axes, not orthonormal, (…, 24, 6) → 6D against the parents.
+class _AgainstParents(torch.autograd.Function):
+    """Rotations in a segment's axes (3, 3, 24, …, F) and its heading (…) → 6D against the parents, (…, F, 144).
 
-    rotation_6d_to_matrix, local_rotations and matrix_to_6d in one, written out by components: on a CPU several times
-    faster than a hundred thousand small matrices, and Stage 3 does it at every iteration.
+    6D of all joints, its first component first. L = Pᵀ R, the root's P being the turn from the world back to the
+    segment. As R turns to R exp([ω]×), so does L; as P turns by ω, L turns by −Lᵀ ω. So of a torque g at L
+    (body/tangent.py), g is R's and −L g is P's.
     """
-    ax, ay, az, bx, by, bz = rotations.unbind(-1)
-    first = _unit(ax, ay, az)
-    along = first[0] * bx + first[1] * by + first[2] * bz
-    second = _unit(bx - along * first[0], by - along * first[1], bz - along * first[2])
-    (ax, ay, az), (bx, by, bz) = first, second
-    third = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    above = [[component[..., PARENTS[1:]] for component in column] for column in (first, second, third)]
-    below = [[component[..., 1:] for component in column] for column in (first, second)]
-    local = torch.stack([p[0] * c[0] + p[1] * c[1] + p[2] * c[2] for c in below for p in above], -1)
-    root = torch.stack([component[..., :1] for component in (*first, *second)], -1)
-    return torch.cat([root, local], -2)
 
+    @staticmethod
+    def forward(ctx: Any, rotations: Tensor, heading: Tensor) -> Tensor:
+        above = rotations.index_select(2, torch.tensor(PARENTS, device=rotations.device))
+        above[:, :, 0] = about_up(-heading).movedim((-2, -1), (0, 1))[..., None]
+        local = torch.empty_like(rotations)
+        for column in range(3):
+            own = rotations[:, column]
+            torch.mul(above[0], own[0], out=local[column]).addcmul_(above[1], own[1]).addcmul_(above[2], own[2])
+        ctx.save_for_backward(rotations, local)
+        columns = local[:2].flatten(0, 2)
+        return columns.flatten(1).mT.reshape(*columns.shape[1:], len(columns))
 
-def _unit(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    scale = (x * x + y * y + z * z).clamp(min=torch.finfo(x.dtype).tiny).rsqrt()
-    return x * scale, y * scale, z * scale
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        rotations, local = ctx.saved_tensors
+        pull_x, pull_y = gradients[0].movedim(-1, 0).contiguous().view(2, *local.shape[1:])
+        x, y, z = local
+        torques = torch.stack([dot(z, pull_y), dot(z, pull_x).neg_(), dot(y, pull_x).sub_(dot(x, pull_y))])
+        on_parents = turned(local.transpose(0, 1), torques)
+        parents = torch.tensor(PARENTS[1:], device=rotations.device)
+        torques.index_add_(1, parents, on_parents[:, 1:], alpha=-1)
+        return gradient(rotations, torques), on_parents[UP, 0].sum(-1)
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,10 @@ class MotionPrior:
     def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         self.layout = layout
         self.tensors = dict(tensors)
+        # a segment's ticks last and its joints before them: what Stage 3 computes runs over long contiguous arrays
+        lead = (-1, layout.frames, layout.features)
+        mean, basis = ((tensors[n].reshape(lead) / tensors["feature_weight"]) for n in ("mean", "basis"))
+        self._mean, self._basis = (_ticks_last(a).flatten(1) for a in (mean, basis))
 
     @classmethod
     def load(
@@ -260,8 +264,7 @@ class MotionPrior:
 
     def decode(self, latent: Tensor) -> Segment:
         """(…, L) → a segment in its own axes."""
-        rotations, pelvis, logits = self._decoded(latent)
-        return Segment(_local_6d(rotations), pelvis, logits.sigmoid())
+        return self._turned(latent, latent.new_zeros(latent.shape[:-1]))
 
     def initial(self, segment: Segment) -> tuple[Tensor, Placement]:
         """z_ξ (…, L + 5) and the placement it corrects, of a segment in the world's axes.
@@ -275,28 +278,33 @@ class MotionPrior:
 
     def motion(self, latent: Tensor, placement: Placement) -> Segment:
         """What z_ξ (…, L + 5) stands for, in the world's axes."""
-        code, residual = latent[..., : self.latent_dim], latent[..., self.latent_dim :]
-        segment = self.decode(code)
-        moved, root = placement.moved(residual), segment.rotations[..., 0, :]
-        columns = root.reshape(*root.shape[:-2], 2 * self.frames, 3) @ about_up(moved.heading).mT
-        rotations = torch.cat([columns.reshape(root.shape)[..., None, :], segment.rotations[..., 1:, :]], -2)
-        return Segment(rotations, placed_path(moved, segment.pelvis, self.rate), segment.contact)
+        code, residual = latent.tensor_split([self.latent_dim], -1)
+        moved = placement.moved(residual)
+        segment = self._turned(code, moved.heading)
+        return replace(segment, pelvis=placed_path(moved, segment.pelvis, self.rate))
 
     def decode_global(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(…, L) → all joints' orientations (…, F, 24, 3, 3) and pelvis (…, F, 3) in the segment's axes, and the
         contact's logits (…, F, C)."""
-        rotations, pelvis, logits = self._decoded(latent)
-        return rotation_6d_to_matrix(rotations), pelvis, logits
+        columns, pelvis, logits = self._decoded(latent)
+        return orthonormal(columns).movedim((0, 1, 2), (-2, -1, -3)), pelvis, logits
+
+    def _turned(self, latent: Tensor, heading: Tensor) -> Segment:
+        """Its root turned to a heading (…), its pelvis still in its own axes."""
+        columns, pelvis, logits = self._decoded(latent)
+        rows = _AgainstParents.apply(orthonormal(columns), heading)  # type: ignore[no-untyped-call]
+        return Segment(rows.reshape(*rows.shape[:-1], 6, len(JOINTS)).mT, pelvis, logits.sigmoid())
 
     def _decoded(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """6D in the segment's axes, not yet orthonormal (…, F, 24, 6); pelvis; logits."""
-        layout, file = self.layout, self.tensors
-        out = self._network("decoder", latent)
-        part = out[..., : layout.components] * file["spread"]
-        ticks = (*latent.shape[:-1], layout.frames)
-        x = (part @ file["basis"] + file["mean"]).reshape(*ticks, layout.features) / file["feature_weight"]
-        contacts = out[..., layout.components :].reshape(*ticks, len(layout.contact_joints))
-        return x[..., :-3].reshape(*ticks, len(JOINTS), 6), x[..., -3:], contacts
+        """6D in the segment's axes, not yet orthonormal, (2, 3, 24, …, F); pelvis (…, F, 3); logits (…, F, C)."""
+        layout, lead = self.layout, latent.shape[:-1]
+        out = self._network("decoder", latent.reshape(-1, latent.shape[-1]))
+        part, contacts = out.tensor_split([layout.components], -1)
+        x = torch.addmm(self._mean, part * self.tensors["spread"], self._basis)
+        columns, pelvis = x.reshape(len(out), layout.features, layout.frames).tensor_split([-3], 1)
+        columns = columns.reshape(*lead, 2, 3, len(JOINTS), layout.frames).movedim((-4, -3, -2), (0, 1, 2))
+        pelvis = pelvis.mT.reshape(*lead, layout.frames, 3)
+        return columns.contiguous(), pelvis, contacts.reshape(*lead, layout.frames, len(layout.contact_joints))
 
     def features(self, turns: Tensor, pelvis: Tensor) -> Tensor:
         """The encoder's input: principal components (…, K) of orientations (…, F, 24, 3, 3) and pelvis (…, F, 3)."""
@@ -318,6 +326,12 @@ class MotionPrior:
             return linear(value, file[f"{name}.{which}.weight"], file[f"{name}.{which}.bias"])
 
         return layer("linear", x) + layer("2", leaky_relu(layer("1", leaky_relu(layer("0", x), slope)), slope))
+
+
+def _ticks_last(features: Tensor) -> Tensor:
+    """Features (K, F, 147), a tick's 6D of each joint and its pelvis, → (K, 147, F): 6D (2, 3, 24), and the pelvis."""
+    joints = features[..., :-3].reshape(*features.shape[:-1], len(JOINTS), 6).mT.flatten(-2)
+    return torch.cat([joints, features[..., -3:]], -1).mT
 
 
 def save(prior: MotionPrior, path: str | Path, provenance: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crowd4d_ros.body.tangent import exponential
+
 NUM_BODY_JOINTS = 23
 
 
@@ -24,6 +26,10 @@ class PosePrior(Protocol):
 
     def decode(self, latent: Tensor) -> Tensor:
         """(…, latent_dim) → (…, 23, 3) axis-angle, differentiable."""
+        ...
+
+    def rotations(self, latent: Tensor) -> Tensor:
+        """``decode`` of many codes (V, latent_dim) as matrices side by side (body/tangent.py): (3, 3, 23, V)."""
         ...
 
 
@@ -69,6 +75,10 @@ class GaussianPosePrior:
         """(…, latent_dim) → (…, 23, 3) axis-angle radians."""
         pose = self.mean + latent @ self.basis
         return pose.reshape(*latent.shape[:-1], NUM_BODY_JOINTS, 3)
+
+    def rotations(self, latent: Tensor) -> Tensor:
+        """(V, latent_dim) → (3, 3, 23, V)."""
+        return exponential(self.decode(latent).permute(2, 1, 0).contiguous())
 
 
 def energy(latent: Tensor) -> Tensor:

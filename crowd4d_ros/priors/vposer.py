@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crowd4d_ros.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
+from crowd4d_ros.body.tangent import orthonormal
 from crowd4d_ros.priors.pose import NUM_BODY_JOINTS
 from crowd4d_ros.priors.weights import check_layout, read_weights
 
@@ -116,7 +117,8 @@ class Vposer:
         for key in ("encoder_net.6", "encoder_net.7", "encoder_net.8.mu"):
             code = _chained(code, layer(key))
         self._encoder = held(_chained(_normalized(exact, "encoder_net.1"), layer("encoder_net.2"))), held(code)
-        self._decoder = tuple(held(layer(f"decoder_net.{index}")) for index in (0, 3, 5))
+        *inner, last = (layer(f"decoder_net.{index}") for index in (0, 3, 5))
+        self._decoder = *(held(affine) for affine in inner), held(_columns_first(last))
         self.name = name
 
     @classmethod
@@ -149,17 +151,30 @@ class Vposer:
 
     def decode(self, latent: Tensor) -> Tensor:
         """(…, latent_dim) → (…, 23, 3) axis-angle radians, of length at most π."""
+        matrices = self.rotations(latent.reshape(-1, self.latent_dim)).permute(3, 2, 0, 1)
+        return matrix_to_axis_angle(matrices).reshape(*latent.shape[:-1], NUM_BODY_JOINTS, 3)
+
+    def rotations(self, latent: Tensor) -> Tensor:
+        """Codes (V, latent_dim) → matrices side by side (3, 3, 23, V), the hands' the identity."""
         first, second, last = self._decoder
-        hidden = F.leaky_relu(F.linear(latent, *first), SLOPE)
-        hidden = F.leaky_relu(F.linear(hidden, *second), SLOPE)
-        pose = matrix_to_axis_angle(continuous_to_matrix(F.linear(hidden, *last)))
-        return F.pad(pose, (0, 0, 0, NUM_BODY_JOINTS - VPOSER_JOINTS))
+        hidden = F.leaky_relu(F.linear(latent, *first), SLOPE, inplace=True)
+        hidden = F.leaky_relu(F.linear(hidden, *second), SLOPE, inplace=True)
+        columns = torch.addmm(last[1][:, None], last[0], hidden.mT)
+        body = orthonormal(columns.reshape(2, 3, VPOSER_JOINTS, -1))
+        hands = torch.eye(3, dtype=body.dtype, device=body.device)[:, :, None, None]
+        return torch.cat([body, hands.expand(-1, -1, NUM_BODY_JOINTS - VPOSER_JOINTS, body.shape[-1])], 2)
 
 
 def _layout() -> dict[str, tuple[int, ...]]:
     """Names and shapes of a VPoser v2 file."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in VposerNet().weights().items()}
+
+
+def _columns_first(last: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The layer with its outputs, (3, 2) matrices of each joint, as columns of all joints side by side: (2, 3, 21)."""
+    weight, bias = (part.reshape(VPOSER_JOINTS, 3, 2, -1).transpose(0, 2).flatten(0, 2) for part in last)
+    return weight, bias[:, 0]
 
 
 def _normalized(weights: Mapping[str, Tensor], key: str) -> tuple[Tensor, Tensor]:
