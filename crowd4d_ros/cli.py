@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import traceback
@@ -179,6 +180,41 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="DIR", type=Path, help="for the files; default: evaluation-PROFILE in PRED")
     command.add_argument("--body", metavar="FILE", default="", help="the SMPL file both were made with, if they were")
     command.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
+
+    command = commands.add_parser(
+        "check",
+        help="what can be checked of a reconstruction without truth",
+        description="Print for each folder of `crowd4d reconstruct` how near it is to image and ground, and how people "
+        "move. The distance to detected keypoints needs a folder made with --keep-work.",
+    )
+    command.set_defaults(run=_check)
+    command.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="a column each")
+    command.add_argument("--json", action="store_true", help="print JSON, in SI units and degrees, instead of a table")
+    command.add_argument("--body", metavar="FILE", default="", help="the SMPL file they were made with, if they were")
+    command.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
+
+    command = commands.add_parser(
+        "benchmark",
+        help="how fast the optimization is, against full SMPL in the same process",
+        description="Measure the three stages on a synthetic window, beside the same problem with every body's whole "
+        "mesh, and whether both agree. Print a table, and write benchmark.json, benchmark.md and, with --curve, "
+        "scaling.png into OUT. docs/performance.md",
+    )
+    command.set_defaults(run=_benchmark)
+    command.add_argument("--people", metavar="N", type=int, default=20, help="default: %(default)s")
+    command.add_argument("--frames", metavar="T", type=int, default=40, help="default: %(default)s")
+    command.add_argument("--stages", metavar="S,…", default="1,2,3", help="those to report; default: %(default)s")
+    command.add_argument("--repeat", metavar="R", type=int, default=3, help="medians of so many; default: %(default)s")
+    command.add_argument("--threads", metavar="N", type=int, default=0, help="the reference's on a CPU; default: all")
+    command.add_argument("--seed", metavar="S", type=int, default=0, help="another seed, another crowd")
+    command.add_argument("--full", action="store_true", help="also both sides' whole schedules, the reference's twice")
+    command.add_argument(
+        "--curve", metavar="SECONDS", type=float, default=0.0, nargs="?", const=600.0,
+        help="also 5 to 1000 people x 20 to 400 frames, as far as one gets in SECONDS, 600 without a number",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    command.add_argument("--out", metavar="DIR", type=Path, default=Path("out/benchmark"), help="default: %(default)s")
+    _add_settings(command)
 
     command = commands.add_parser(
         "train",
@@ -404,6 +440,40 @@ def _evaluate(parsed: argparse.Namespace) -> None:
     if parsed.per_person:
         print(f"\n{people_table(evaluation)}")
     print(f"\n{out}")
+
+
+def _benchmark(parsed: argparse.Namespace) -> None:
+    config = _config(parsed)
+    from crowd4d_ros.benchmark.report import document, table, write
+    from crowd4d_ros.benchmark.run import Options, benchmark
+
+    options = Options(
+        people=parsed.people,
+        frames=parsed.frames,
+        stages=_numbers("--stages", parsed.stages),
+        repeat=parsed.repeat,
+        threads=parsed.threads,
+        seed=parsed.seed,
+        is_full=parsed.full,
+        curve_s=parsed.curve,
+    )
+    result = benchmark(options, config, _tell)
+    write(result, parsed.out)
+    print(json.dumps(document(result), indent=1) if parsed.json else table(result))
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    from crowd4d_ros.body.smpl import BodyModel
+    from crowd4d_ros.evaluation.checks import check, table
+
+    body = BodyModel.load(parsed.body)
+    found = [check(folder, body) for folder in parsed.folders]
+    names = [str(folder) for folder in parsed.folders]
+    if parsed.json:
+        known = [{name: value if math.isfinite(value) else None for name, value in column.items()} for column in found]
+        print(json.dumps(dict(zip(names, known, strict=True)), indent=1))
+    else:
+        print(table(names, found))
 
 
 def _print_config(parsed: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,7 @@ class Pipeline:
 
         Where the people and the scene do not meet, the window keeps its initial motion, with a warning.
         """
+        began = time.monotonic()
         config = self.config
         world = world.entering(window.segment_id)
         initial = window
@@ -75,6 +77,7 @@ class Pipeline:
             scale_is_stable=world.scale_is_stable or window.scale_source in METRIC,
             previous=world.last,
             motion_prior=self.motion_prior,
+            began=began,
         )
         terrain = sipc * solution.alpha, surface.scaled(solution.alpha)
         motion = _crowd_motion(window, solution, alpha0, *terrain, proxy.mode)
