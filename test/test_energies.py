@@ -221,6 +221,19 @@ def test_neighbours_are_near_in_the_plane_and_valid_at_both_times():
     np.testing.assert_allclose(np.bincount(row, graph.weight)[np.unique(row)], 1)
 
 
+def test_who_is_seen_is_not_held_by_neighbours_but_holds_them():
+    point, valid = np.random.default_rng(0).normal(size=(5, 6, 3)), np.ones((5, 6), bool)
+    seen = valid.copy()
+    seen[1, 3:5] = False
+    graph = energies.neighbours(point, valid, 2, 3, 5.0, 2.0)
+    held = energies.neighbours(point, valid, 2, 3, 5.0, 2.0, seen)
+    hidden = (graph.person == 1) & (graph.frame >= 3)  # at the time or two frames before it
+    for name in ("person", "neighbour", "frame", "weight"):
+        np.testing.assert_array_equal(getattr(held, name), getattr(graph, name)[hidden])
+    assert set(held.frame) == {3, 4, 5}
+    assert len(energies.neighbours(point, valid, 2, 3, 5.0, 2.0, valid).person) == 0
+
+
 @pytest.mark.parametrize("people", [0, 1])
 def test_a_lonely_person_has_no_neighbours(people):
     graph = energies.neighbours(np.zeros((people, 5, 3)), np.ones((people, 5), bool), 2, 3, 5.0, 2.0)

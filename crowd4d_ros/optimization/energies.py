@@ -94,12 +94,21 @@ class Neighbours:
     weight: FloatArray
 
 
-def neighbours(point: FloatArray, valid: BoolArray, stride: int, count: int, radius: float, width: float) -> Neighbours:
+def neighbours(
+    point: FloatArray,
+    valid: BoolArray,
+    stride: int,
+    count: int,
+    radius: float,
+    width: float,
+    seen: BoolArray | None = None,
+) -> Neighbours:
     """The dynamic interaction graph on the HSIP points (N, T, 3).
 
     An edge (n, m) at frame t ≥ stride joins n with one of its ``count`` nearest within ``radius`` metres at
     t, if both are valid at t and at t − stride. With w = exp(−d²/2 width²) the effective weight is w / Σ_m w:
-    a person in a dense crowd is held no harder than one with a single neighbour.
+    a person in a dense crowd is held no harder than one with a single neighbour. seen: (N, T), ours: who is seen at
+    both times has no edges, and is still a neighbour to those who are not.
     """
     lasting = np.zeros_like(valid)
     lasting[:, stride:] = valid[:, stride:] & valid[:, :-stride]
@@ -111,7 +120,8 @@ def neighbours(point: FloatArray, valid: BoolArray, stride: int, count: int, rad
     layers = np.concatenate([point[person, frame][:, XZ], 2 * radius * frame[:, None]], -1)
     distance, other = cKDTree(layers).query(layers, min(count + 1, len(layers)), distance_upper_bound=radius)
     row = np.broadcast_to(np.arange(len(layers))[:, None], other.shape)
-    is_edge = np.isfinite(distance) & (other != row)
+    held = np.ones(len(layers), bool) if seen is None else ~(seen[person, frame] & seen[person, frame - stride])
+    is_edge = np.isfinite(distance) & (other != row) & held[:, None]
     row, other, distance = row[is_edge], other[is_edge], distance[is_edge]
     weight = np.exp(-0.5 * (distance / width) ** 2)
     weight /= np.bincount(row, weight, len(layers))[row]
