@@ -12,7 +12,7 @@ import torch
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.device import choose_device, limit_threads
-from crowd4d_ros.interaction.anchors import coupling
+from crowd4d_ros.interaction.anchors import COUPLINGS, coupling, own_places
 from crowd4d_ros.interaction.point_cloud import scene_interaction_points, without_people
 from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
@@ -48,15 +48,14 @@ class Pipeline:
     def step(self, window: CrowdWindow, world: World) -> tuple[CrowdMotion, World]:
         """One window, Sec. 3.2–3.5: scale, SIPC, SIS, HSIP, then the staged optimisation.
 
-        Where the people and the scene do not meet, the window keeps its initial motion, with a warning.
+        Where the people and the scene do not meet, the window is optimised without the scene, with a warning.
         """
         began = time.monotonic()
         config = self.config
         world = world.entering(window.segment_id)
-        initial = window
         if config.optimization.stages and config.optimization.reprojection_reference == "detected":
             window = placed_by_keypoints(window, self.body, config.optimization)
-        alpha0 = world.scale or 1.0
+        alpha0, placed = world.scale or 1.0, window
         try:
             alpha0 = self._scale(window, world)
             window = scaled(window, alpha0)
@@ -65,7 +64,7 @@ class Pipeline:
             sipc = scene_interaction_points(static, config.interaction, world.sipc)
             surface = build_surface(sipc, joints[window.valid, 0], config.interaction)
         except (ScaleError, SurfaceError) as error:
-            return self._without_scene(scaled(initial, alpha0), world, alpha0, error)
+            return self._without_scene(scaled(placed, alpha0), world, alpha0, error, began)
         proxy = self.coupling.anchor(window, joints, lowest, surface, config.interaction)
         solution = optimize(
             window,
@@ -108,13 +107,26 @@ class Pipeline:
         return joints.cpu().numpy().astype(float), lowest.cpu().numpy().astype(float)
 
     def _without_scene(
-        self, window: CrowdWindow, world: World, alpha0: float, reason: Exception
+        self, window: CrowdWindow, world: World, alpha0: float, reason: Exception, began: float
     ) -> tuple[CrowdMotion, World]:
-        warning = f"window {window.window_id} keeps its initial motion: {reason}"
+        warning = f"window {window.window_id} is without the scene: {reason}"
         log.warning("%s", warning)
         joints, lowest = self._posed(window.motion)
-        solution = Solution(window.motion, joints, lowest, 1.0, world.scale_is_stable, {}, (warning,))
-        motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None, "none")
+        proxy = own_places(window, joints, lowest, None, self.config.interaction)
+        solution = optimize(
+            window,
+            proxy,
+            self.body,
+            self.prior,
+            self.config.optimization,
+            coupling=COUPLINGS["none"],
+            scale_is_stable=world.scale_is_stable,
+            previous=world.last,
+            motion_prior=self.motion_prior,
+            began=began,
+        )
+        solution = replace(solution, warnings=(warning, *solution.warnings))
+        motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None, proxy.mode)
         return motion, replace(world, last=LastWindow.of(motion))
 
 

@@ -119,13 +119,15 @@ def test_a_world_from_disk_goes_on_where_it_stopped(windows, tmp_path):
     np.testing.assert_allclose(direct.joints[direct.valid], again.joints[again.valid], atol=1e-5)
 
 
-def test_a_scene_without_a_point_keeps_the_initial_motion_and_says_so(pipeline, windows):
+def test_without_a_point_of_the_scene_people_move_by_what_images_show_and_it_is_said(pipeline, windows):
     scene = windows[0].scene
     empty = replace(scene, points=scene.points[:0], confidence=scene.confidence[:0], keyframe=scene.keyframe[:0])
     world = World()
     motion, after = pipeline.step(replace(windows[0], scene=empty), world)
-    assert "keeps its initial motion" in motion.warnings[0]
-    np.testing.assert_array_equal(motion.motion.transl, windows[0].motion.transl)
+    assert "without the scene" in motion.warnings[0]
+    assert motion.hsip_mode == "none"
+    assert "proj" in motion.energies
+    assert not any(term.startswith("hsip") for term in motion.energies)
     assert after.scale is None
 
 

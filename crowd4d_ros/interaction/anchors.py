@@ -50,7 +50,7 @@ def hsip(
 
 
 def own_places(
-    window: CrowdWindow, joints: FloatArray, lowest: FloatArray, surface: Surface, config: InteractionConfig
+    window: CrowdWindow, joints: FloatArray, lowest: FloatArray, surface: Surface | None, config: InteractionConfig
 ) -> Proxy:
     """No joint processing: everybody where the initial body looks right. Eq. 21's neighbours are known by it."""
     ahead = window.cameras.centers - np.array([0.0, 0.0, 1.0])

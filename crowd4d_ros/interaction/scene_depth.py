@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from crowd4d_ros.config import InteractionConfig
+from crowd4d_ros.gaps import surrounding
 from crowd4d_ros.interaction.point_cloud import reliable
 from crowd4d_ros.window import BoolArray, CrowdWindow, FloatArray, IntArray
 
@@ -64,13 +65,7 @@ def between_keyframes(
     mu: FloatArray, known: BoolArray, seconds: FloatArray, config: InteractionConfig
 ) -> tuple[FloatArray, BoolArray]:
     """mu (N, T) interpolated over time where not known, and where that is believed: within ``bridge`` seconds."""
-    frame = np.arange(len(seconds))
-    before = np.maximum.accumulate(np.where(known, frame, -1), -1)
-    after = np.minimum.accumulate(np.where(known, frame, len(frame))[:, ::-1], -1)[:, ::-1]
-    first, last = before < 0, after == len(frame)
-    before, after = np.where(first, np.where(last, frame, after), before), np.where(last, np.maximum(before, 0), after)
-    span = seconds[after] - seconds[before]
-    share = np.where(span > 0, (seconds - seconds[before]) / np.where(span > 0, span, 1.0), 0.0)
+    before, after, share = surrounding(known, seconds)
     at = [np.take_along_axis(mu, index, -1) for index in (before, after)]
     gap = np.minimum(np.abs(seconds - seconds[before]), np.abs(seconds[after] - seconds))
     return at[0] + share * (at[1] - at[0]), known.any(-1, keepdims=True) & (gap <= config.bridge)
