@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -67,8 +67,8 @@ class Observing(Protocol):
     @property
     def perception(self) -> Remembering: ...
     def observe(self, frame: Frame) -> FrameObservations: ...
-    def add(self, observations: FrameObservations) -> list[CrowdWindow]: ...
-    def ending(self) -> Iterator[CrowdWindow]: ...
+    def adding(self, observations: FrameObservations) -> Iterable[CrowdWindow]: ...
+    def ending(self) -> Iterable[CrowdWindow]: ...
 
 
 class Optimizing(Protocol):
@@ -189,8 +189,10 @@ class _Run:
         """The windows of what is recorded, and of the frames after it until ``_stopping``."""
         last, state = -1, self.work.state()
         for observations in self.work.observations():
+            if self._stopping.is_set():
+                return
             last = observations.index
-            yield from self.initializer.add(observations)
+            yield from self._made(self.initializer.adding(observations))
             bar.update()
         for frame in self.source:
             if self._stopping.is_set():
@@ -208,16 +210,18 @@ class _Run:
                 continue
             self.work.add_observations(observations, self.initializer.perception.state())
             self.counts = self.initializer.perception.counts
-            with self._timed("initial motion"):
-                windows = self.initializer.add(observations)
-            yield from windows
+            yield from self._made(self.initializer.adding(observations))
             bar.update()
         self.work.flush()
         bar.set_description("optimizing")
-        ending = iter(self.initializer.ending())
+        yield from self._made(self.initializer.ending())
+
+    def _made(self, windows: Iterable[CrowdWindow]) -> Iterator[CrowdWindow]:
+        """``windows``, one when it is asked for, until ``_stopping``."""
+        windows = iter(windows)
         while not self._stopping.is_set():
             with self._timed("initial motion"):
-                window = next(ending, None)
+                window = next(windows, None)
             if window is None:
                 return
             yield window

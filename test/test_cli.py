@@ -75,7 +75,7 @@ class Crowd:
     def restore(self, state: dict[str, Any]) -> None:
         self.restored = int(state["last"])
 
-    def add(self, observations: FrameObservations) -> list[CrowdMotion]:
+    def adding(self, observations: FrameObservations) -> list[CrowdMotion]:
         self.added.append(observations.index)
         start = max(self.emitted - OVERLAP, 0)
         return self._window(start, start + LENGTH) if len(self.added) == start + LENGTH else []
@@ -177,11 +177,25 @@ def test_the_next_window_is_prepared_while_one_is_optimised(recording: tuple[Pat
 
 def test_what_fails_in_the_preparation_is_told(recording: tuple[Path, Path], tmp_path: Path) -> None:
     class Broken(Crowd):
-        def add(self, observations: FrameObservations) -> list[CrowdMotion]:
+        def adding(self, observations: FrameObservations) -> list[CrowdMotion]:
             raise ConfigError("no such gravity")
 
     with pytest.raises(ConfigError, match="no such gravity"):
         run(recording, tmp_path, Broken())
+
+
+def test_where_the_optimization_fails_it_is_told_and_nothing_goes_on(
+    recording: tuple[Path, Path], tmp_path: Path
+) -> None:
+    class Broken(Crowd):
+        def step(self, window: CrowdMotion, world: World) -> tuple[CrowdMotion, World]:
+            raise ConfigError("no such weight")
+
+    crowd = Broken()
+    with pytest.raises(ConfigError, match="no such weight"):
+        run(recording, tmp_path, crowd)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("windows")]
+    assert len(crowd.observed) < COUNT, "of the video no more is looked at than the next window needs"
 
 
 def test_with_other_arguments_it_starts_over(recording: tuple[Path, Path], tmp_path: Path) -> None:

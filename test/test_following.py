@@ -9,8 +9,8 @@ import pytest
 
 from crowd4d_ros.config import Config, DetectionConfig
 from crowd4d_ros.initialization import masks
-from crowd4d_ros.initialization.detection import Detections, Image
-from crowd4d_ros.initialization.following import Followed, box_overlap
+from crowd4d_ros.initialization.detection import Detections, Image, box_iou
+from crowd4d_ros.initialization.following import Followed
 from crowd4d_ros.initialization.keypoints import Crops, Poses
 from crowd4d_ros.initialization.perception import Perception
 from crowd4d_ros.window import NUM_KEYPOINTS, FloatArray, Frame, FrameObservations, IntArray, Intrinsics
@@ -104,7 +104,7 @@ def test_boxes_go_with_the_landmarks() -> None:
     seen = watch(scene, perception(scene))
     for frame in seen[CONFIRM:]:
         scene.frame = frame.index
-        overlap = box_overlap(scene.boxes, frame.boxes)
+        overlap = box_iou(scene.boxes, frame.boxes)
         np.testing.assert_allclose(overlap.max(0), 1.0, atol=1e-6)
 
 
@@ -196,4 +196,4 @@ def test_people_move_with_their_tracks() -> None:
 def test_overlap_is_shared_area_over_the_area_of_both() -> None:
     a = np.array([[0.0, 0, 10, 10]])
     b = np.array([[5.0, 0, 10, 10], [20, 20, 5, 5], [0, 0, 10, 10]])
-    np.testing.assert_allclose(box_overlap(a, b), [[1 / 3, 0, 1]])
+    np.testing.assert_allclose(box_iou(a, b), [[1 / 3, 0, 1]])

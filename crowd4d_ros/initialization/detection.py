@@ -113,3 +113,12 @@ def non_maximum_suppression(boxes: FloatArray, confidence: FloatArray, overlap: 
         return np.zeros(0, np.int64)
     kept = cv2.dnn.NMSBoxes(boxes.tolist(), confidence.tolist(), 0.0, overlap)
     return np.asarray(kept, np.int64).ravel()
+
+
+def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(n, m) intersection over union of boxes (n, 4) and (m, 4): left, top, width, height; none where one is NaN."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    union = a[:, None, 2:].prod(-1) + b[None, :, 2:].prod(-1) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from crowd4d_ros.initialization.detection import Detections
+from crowd4d_ros.initialization.detection import Detections, box_iou
 from crowd4d_ros.initialization.keypoints import Crops, Poses
 from crowd4d_ros.window import NUM_COCO, NUM_KEYPOINTS, BoolArray, FloatArray, IntArray
 
@@ -106,18 +106,10 @@ class Followed:
     def found_in(self, boxes: FloatArray, overlap: float) -> tuple[IntArray, IntArray]:
         """Which of ``boxes`` (n, 4) are somebody's who is visible, and whose: indices of boxes and of people."""
         seen = np.flatnonzero(self.visible)
-        shared = box_overlap(boxes, self.boxes[seen])
+        shared = box_iou(boxes, self.boxes[seen])
         rows, columns = linear_sum_assignment(-shared)
         same = shared[rows, columns] >= overlap
         return rows[same], seen[columns[same]]
-
-
-def box_overlap(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4) left, top, width, height."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
-    common = (high - low).clip(0.0).prod(-1)
-    return np.asarray(common / np.maximum(a[:, 2:].prod(-1)[:, None] + b[:, 2:].prod(-1) - common, 1e-9))
 
 
 def _marks(keypoints: FloatArray) -> FloatArray:

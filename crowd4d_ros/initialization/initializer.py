@@ -107,7 +107,8 @@ class Initializer:
     """One camera's stream in, CrowdWindows out.
 
     ``push`` is ``add(observe(frame))``; the two halves are public so that perception can be recorded
-    and replayed. ``finish`` flushes what an ending stream left in the buffer, as does ``ending``, one by one.
+    and replayed. ``finish`` flushes what an ending stream left in the buffer. ``adding`` and ``ending`` are ``add`` and
+    ``finish`` for who works on one window while the next is made.
     calibration: the segment's camera, None until enough has been seen; while nobody has come it is provisional.
     intrinsics: as given, or with the focal length that the calibration estimated.
     """
@@ -177,20 +178,23 @@ class Initializer:
 
     def add(self, observations: FrameObservations) -> list[CrowdWindow]:
         """The windows that one more frame's observations complete."""
+        return list(self.adding(observations))
+
+    def adding(self, observations: FrameObservations) -> Iterator[CrowdWindow]:
+        """``add``, window by window: the frame that completes a recording's calibration completes dozens."""
         self._refuse_repeated(observations.stamp, observations.index)
-        left = self._follow_clock(observations.stamp, observations.index)
+        yield from self._follow_clock(observations.stamp, observations.index)
         self._buffer.append(cleaned(observations))
         self._last_stamp = observations.stamp
-        if not self._is_calibrated():
-            return left
-        return [*left, *self._complete_windows()]
+        if self._is_calibrated():
+            yield from self._complete_windows()
 
     def finish(self) -> list[CrowdWindow]:
         """The windows of the frames still in the buffer; the last one reaches back to be of full length."""
         return list(self.ending())
 
     def ending(self) -> Iterator[CrowdWindow]:
-        """``finish``, window by window, for who works on one while the next is made."""
+        """``finish``, window by window."""
         if not self._buffer:
             return
         if self._is_provisional:

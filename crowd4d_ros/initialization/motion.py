@@ -16,6 +16,7 @@ from torch import Tensor
 from crowd4d_ros.body.keypoints import MIRROR, longer_legs
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import MotionConfig
+from crowd4d_ros.gaps import neighbours, surrounding
 from crowd4d_ros.initialization.lifting import lift, mirrored, seen_along, slerp, towards_path, untangle, untwisted
 from crowd4d_ros.initialization.refinement import FEET, LIMBS, Evidence, body_keypoints, refine
 from crowd4d_ros.initialization.trajectory import Ground, Rays, solve_path
@@ -151,15 +152,6 @@ def bridged(observed: BoolArray, seconds: FloatArray, max_gap: float) -> BoolArr
     inside = (before >= 0) & (after < len(seconds))
     gap = seconds[np.minimum(after, len(seconds) - 1)] - seconds[np.maximum(before, 0)]
     return np.asarray(observed | (inside & (gap <= max_gap)))
-
-
-def neighbours(known: BoolArray) -> tuple[IntArray, IntArray]:
-    """(N, T) the last known frame up to each one, −1 for none, and the next one from each, T for none."""
-    frames = known.shape[1]
-    index = np.arange(frames)
-    before = np.maximum.accumulate(np.where(known, index, -1), axis=1)
-    after = np.minimum.accumulate(np.where(known, index, frames)[:, ::-1], axis=1)[:, ::-1]
-    return before, after
 
 
 @dataclass(frozen=True)
@@ -326,14 +318,8 @@ def _lifted(
     code = config.start_share * prior.encode(pose)
     code[~torch.as_tensor(anyone)] = 0.0
 
-    before, after = neighbours(trusted)
-    last = len(seen.seconds) - 1
-    start = np.where(before >= 0, before, np.minimum(after, last))
-    end = np.where(after <= last, after, start)
-    start[~anyone] = end[~anyone] = np.arange(last + 1)
-    span = seen.seconds[end] - seen.seconds[start]
-    share = (seen.seconds - seen.seconds[start]) / np.where(span > 0, span, 1.0)
-    mix = torch.as_tensor(np.where(span > 0, share, 0.0), dtype=torch.float32)
+    start, end, share = surrounding(trusted, seen.seconds)
+    mix = torch.as_tensor(share, dtype=torch.float32)
     row, first, second = torch.arange(len(trusted))[:, None], torch.as_tensor(start), torch.as_tensor(end)
     orient = slerp(orient[row, first], orient[row, second], mix)
     code = torch.lerp(code[row, first], code[row, second], mix[..., None])

@@ -17,8 +17,9 @@ from crowd4d_ros.body.keypoints import INDEX, KEYPOINTS, MIRROR, posed_keypoints
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowd4d_ros.body.skeleton import JOINT_MIRROR
 from crowd4d_ros.body.smpl import UP, BodyModel
+from crowd4d_ros.gaps import surrounding
 from crowd4d_ros.initialization.lifting import mirrored, slerp, towards_ray
-from crowd4d_ros.initialization.motion import bridged, neighbours
+from crowd4d_ros.initialization.motion import bridged
 from crowd4d_ros.synthetic.bodies import stature
 from crowd4d_ros.synthetic.config import ObservationConfig
 from crowd4d_ros.synthetic.estimate import Estimate, estimate_world
@@ -484,9 +485,7 @@ def _motion(
     """
     track, frame = np.nonzero(valid)
     observed = source >= 0
-    before, after = (index[track, frame] for index in neighbours(observed))
-    span = seconds[after] - seconds[before]
-    share = np.where(span > 0, (seconds[frame] - seconds[before]) / np.where(span > 0, span, 1.0), 0.0)
+    before, after, share = (values[track, frame] for values in surrounding(observed, seconds))
     first, second = source[track, before], source[track, after]
     root = fits.roots[first, before] + share[:, None] * (fits.roots[second, after] - fits.roots[first, before])
     pose = fits.poses[first, before]

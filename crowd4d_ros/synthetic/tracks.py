@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from crowd4d_ros.initialization.detection import box_iou
 from crowd4d_ros.synthetic.config import ObservationConfig
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
@@ -68,12 +69,3 @@ def _encounters(seen: BoolArray, boxes: FloatArray, seconds: FloatArray, overlap
     parted[:-1] = ~same | (seconds[met[1:, 2]] - seconds[met[:-1, 2]] > PAUSE)
     met = met[parted]
     return np.asarray(met[np.argsort(met[:, 2], kind="stable")])
-
-
-def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4): left, top, width, height; none where one is NaN."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    union = a[:, None, 2:].prod(-1) + b[None, :, 2:].prod(-1) - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
