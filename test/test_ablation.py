@@ -1,4 +1,4 @@
-"""The paper's ablations as a command: every row printed, what is missing said so, and nothing run twice."""
+"""The paper's ablations as a command: every row printed, and nothing run twice."""
 
 import csv
 import json
@@ -20,8 +20,6 @@ from crowd4d_ros.evaluation.tables import (
     COUNTINGS,
     FLOOR_ROWS,
     FLOORS,
-    INITIAL,
-    METRICS,
     OBSERVATIONS,
     OURS,
     TABLES,
@@ -65,18 +63,9 @@ def test_every_row_of_every_table_is_printed_with_the_papers_numbers(printed):
                 assert f"({figure:.2f})" in line
 
 
-def test_a_row_that_does_not_exist_is_missing_and_no_number(tmp_path, printed):
-    """Here one of a run that was not made; the paper's numbers are there all the same."""
-    report = json.loads((printed[1] / "ablation.json").read_text())
-    given = {name: of_variant for name, of_variant in report["runs"].items() if name != "stages=2"}
-    report = ablation._report(options(printed[1]), Config(), given)
-    [line] = [line for line in text(report).splitlines() if line[:LABEL_WIDTH].rstrip() == "stages 1 + 2"]
-    assert line.count("missing") == len(METRICS) + 2
-    assert "Table 5: 'stages 1 + 2' is missing" in page(report, "crowd4d ablate", "notes.md", "")
-    ablation._write_csv(tmp_path / "table5.csv", report["tables"][0])
-    with (tmp_path / "table5.csv").open() as file:
+def test_the_papers_numbers_are_beside_ours_in_the_files(printed):
+    with (printed[1] / "table5.csv").open() as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
-    assert rows["stages 1 + 2"]["PPDS ours"] == "missing"
     assert float(rows["stage 1"]["PPDS ours"]) > 0
     assert float(rows["stages 1 + 2 + 3"]["PPDS paper"]) == 89.04
 
@@ -198,7 +187,8 @@ def test_crowds_may_be_chosen_one_by_one():
     chosen = Options(("5",), Path("out"), crowds=(("hill", "drone", 4), ("plaza", "gigapixel", 5)))
     assert [(r.scene, r.camera, r.seed) for r in chosen.requests("")] == list(chosen.crowds)
     assert len(Options(("5",), Path("out"), seeds=(1, 2), scenes=("hill", "plaza")).requests("")) == 4
-    assert "hill drone 4, plaza gigapixel 5" in text(ablation._report(chosen, Config(), {"default": [made_up()]}))
+    of_rows = {row.name: [made_up()] for row in TABLES["5"].rows}
+    assert "hill drone 4, plaza gigapixel 5" in text(ablation._report(chosen, Config(), of_rows))
 
 
 # the floors
@@ -206,7 +196,7 @@ def test_crowds_may_be_chosen_one_by_one():
 
 def floors_of(initial, ours):
     """The two countings of our row and of the initial motion's, from the same observations."""
-    document = floors_document({INITIAL.name: initial, OURS.name: ours})
+    document = floors_document({row.name: initial for row in FLOOR_ROWS} | {OURS.name: ours})
     return [{row["label"]: row["cells"] for row in counting["rows"]} for counting in document["countings"]]
 
 
@@ -224,7 +214,6 @@ def test_floors_are_judged_in_the_mean_and_crowd_by_crowd():
     assert found["ours"]["accel"]["reached"] is True
     assert found["ours"]["accel"]["crowds"] == [1, 2]
     assert with_misses["initial motion"]["mpjpe"]["reached"] is None
-    assert with_misses["no scene"]["ppds"] is None
 
 
 def test_floors_keep_the_two_ways_of_counting_apart():
@@ -238,7 +227,7 @@ def test_floors_keep_the_two_ways_of_counting_apart():
 
 def test_floors_are_of_ground_that_is_not_flat():
     flat, hilly = made_up(relief=0.1, ppds=99.0), made_up(relief=1.0, ppds=80.0)
-    document = floors_document({INITIAL.name: [flat, hilly], OURS.name: [flat, hilly]})
+    document = floors_document({row.name: [flat, hilly] for row in FLOOR_ROWS})
     assert document["crowds"] == 1
     assert document["countings"][0]["rows"][2]["cells"]["ppds"]["mean"] == 80.0
 
@@ -277,6 +266,27 @@ def test_every_floor_is_printed(printed):
         for label in ("initial motion, 1.5x noise", "initial motion")
     )
     assert float(noisy["mean"]) != float(plain["mean"])
+
+
+def test_perfect_bodies_say_what_the_observations_allow_of_scale_and_feet_and_of_nothing_else(printed):
+    report = json.loads((printed[1] / "ablation.json").read_text())
+    [perfect], [noisy] = report["runs"]["perfect bodies"], report["runs"]["1.5x noise, perfect bodies"]
+    known = {name for name, number in perfect["metrics"].items() if number is not None}
+    assert known == {"scale_off", "scale_error", "feet_terrain", "feet_terrain_mean"}
+    assert 0 < perfect["metrics"]["scale_off"] < 15
+    assert 0 < perfect["metrics"]["feet_terrain"] < 100
+    assert noisy["metrics"]["feet_terrain"] != perfect["metrics"]["feet_terrain"]
+
+
+def test_perfect_bodies_that_do_not_meet_the_scene_end_no_command(monkeypatch):
+    def nowhere(*arguments):
+        raise runs.ScaleError("nobody is visible")
+
+    monkeypatch.setattr(runs, "attainable", nowhere)
+    request = Request("hill", "surveillance", people=3, frames=10, seed=3)
+    run = runs._run(request, *walkers(request), Variant(Config(), "default", is_perfect=True))
+    assert run["warnings"] == ["nobody is visible"]
+    assert not any(run["metrics"].values())
 
 
 def test_cameras_and_crowds_are_shown_apart(printed):

@@ -99,7 +99,7 @@ def ablate(options: Options, config: Config, say: Say = quietly) -> Report:
 def _variants(tables: Sequence[str], config: Config) -> dict[str, Variant]:
     """Name → configuration of every different row, the initial motion before all. Raises AblationError."""
     rows = [INITIAL, *(row for table in tables for row in rows_of(table))]
-    return {row.name: Variant(_configured(config, row), row.observation) for row in rows}
+    return {row.name: Variant(_configured(config, row), row.observation, row.is_perfect) for row in rows}
 
 
 def _configured(config: Config, row: Row) -> Config:
@@ -153,7 +153,7 @@ def _report(options: Options, config: Config, runs: Mapping[str, list[Run]]) -> 
 def _table(number: str, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
     table = TABLES[number]
     columns = (*table.metrics, *table.more)
-    rows = [_row(row, table.metrics, columns, runs.get(row.name)) for row in table.rows]
+    rows = [_row(row, table.metrics, columns, runs[row.name]) for row in table.rows]
     compared = [row for row in rows if row["paper"] is not None]
     return {
         "number": number,
@@ -166,11 +166,9 @@ def _table(number: str, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, metrics: Sequence[str], columns: Sequence[str], runs: list[Run] | None) -> dict[str, Any]:
-    """{"label", "paper": name → number or None, "ours": name → {"mean", "spread", "runs"} or None, "seconds"}."""
+def _row(row: Row, metrics: Sequence[str], columns: Sequence[str], runs: list[Run]) -> dict[str, Any]:
+    """{"label", "paper": name → number or None, "ours": name → {"mean", "spread", "runs"}, "seconds"}."""
     paper = dict(zip(metrics, row.paper, strict=True)) if row.paper else None
-    if runs is None:
-        return {"label": row.label, "paper": paper, "ours": None, "seconds": None}
     ours = {name: numbers_of(runs, name) for name in columns}
     return {"label": row.label, "paper": paper, "ours": ours, "seconds": float(np.mean([r["seconds"] for r in runs]))}
 
@@ -182,10 +180,7 @@ def _step(first: dict[str, Any], second: dict[str, Any], name: str) -> dict[str,
     """
     paper = second["paper"][name] - first["paper"][name] if name in first["paper"] else None
     way = np.sign(paper) if paper is not None else {"up": 1.0, "down": -1.0, "": np.nan}[COLUMNS[name].better]
-    is_missing = first["ours"] is None or second["ours"] is None
-    step = {"from": first["label"], "to": second["label"], "metric": name, "paper": paper, "is_missing": is_missing}
-    if is_missing:
-        return {**step, "ours": None, "agrees": None, "crowds": None}
+    step = {"from": first["label"], "to": second["label"], "metric": name, "paper": paper}
     before, after = (np.array(row["ours"][name]["runs"], float) for row in (first, second))  # None becomes NaN
     each = (after - before)[np.isfinite(after - before)]
     if not len(each) or np.isnan(way) or (paper is None and not each.any()):
@@ -206,14 +201,10 @@ def _write_csv(path: Path, table: dict[str, Any]) -> None:
         head = [f"{label} {side}" for label in labels for side in ("ours", "paper")]
         writer.writerow(["row", *head, *(COLUMNS[name].label for name in table["more"]), "seconds"])
         for row in table["rows"]:
-            ours, more = ([_mean(row, name) for name in table[part]] for part in ("metrics", "more"))
+            ours, more = ([row["ours"][name]["mean"] for name in table[part]] for part in ("metrics", "more"))
             paper = [row["paper"][name] if row["paper"] else "" for name in table["metrics"]]
             cells = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
             writer.writerow([row["label"], *cells, *more, row["seconds"]])
-
-
-def _mean(row: dict[str, Any], name: str) -> Any:
-    return row["ours"][name]["mean"] if row["ours"] else "missing"
 
 
 def _write_floors(path: Path, floors: dict[str, Any]) -> None:
@@ -224,11 +215,5 @@ def _write_floors(path: Path, floors: dict[str, Any]) -> None:
         for counting in floors["countings"]:
             for row in counting["rows"]:
                 for name, cell in row["cells"].items():
-                    start = [counting["title"], row["label"], name]
-                    if cell is None:
-                        writer.writerow([*start, "missing"])
-                    else:
-                        reached, count = cell["crowds"] or ("", "")
-                        writer.writerow(
-                            [*start, cell["mean"], cell["of_initial"], cell["limit"], cell["reached"], reached, count]
-                        )
+                    judged = [cell[part] for part in ("mean", "of_initial", "limit", "reached")]
+                    writer.writerow([counting["title"], row["label"], name, *judged, *(cell["crowds"] or ("", ""))])

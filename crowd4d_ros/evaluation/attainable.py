@@ -18,13 +18,15 @@ from crowd4d_ros.window import CrowdWindow, FloatArray
 
 @dataclass(frozen=True)
 class Attainable:
-    """scale: the layout's size against the true one, less 1, as the metric's "scale error", the mean over frames.
+    """alpha: Eq. 2's scale, metres per unit of the scene.
 
+    scale: the layout's size against the true one, less 1, as the metric's "scale error", the mean over frames.
     feet: (S,) metres, how far the feet are from the true terrain, vertically, as the metric's "feet: true terrain".
     depth: (S,) by how much farther off feet are than in truth, relative. Samples are person-frames that are seen and
     whose rays meet the surface.
     """
 
+    alpha: float
     scale: float
     feet: FloatArray
     depth: FloatArray
@@ -60,6 +62,7 @@ def attainable(truth: Truth, window: CrowdWindow, config: InteractionConfig) -> 
         if there.sum() > 1
     ]
     return Attainable(
+        alpha,
         float(np.mean(sizes)) if sizes else float("nan"),
         np.abs(in_truth[met_there][:, 1] - height),
         mu[met] - 1,

@@ -13,12 +13,12 @@ from crowd4d_ros.evaluation.tables import COLUMNS, COUNTINGS, FLOOR_ROWS, INITIA
 def floors_document(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     """``COUNTINGS`` apart, each with a row for every one of ``FLOOR_ROWS``, of the crowds that are not on flat ground.
 
-    A cell is None where the row is missing, or {"mean", "of_initial": mean / the initial motion's, "limit",
-    "reached", "crowds": [in how many, of how many]}; the last three are None where nothing is asked for.
+    A cell is {"mean", "of_initial": mean / the initial motion's, "limit", "reached", "crowds": [in how many, of how
+    many]}; the mean is None where it is unknown, the last three where nothing is asked for.
     """
     chosen = {name: [run for run in of_variant if not is_flat(run)] for name, of_variant in runs.items()}
     return {
-        "crowds": len(chosen.get(INITIAL.name, [])),
+        "crowds": len(chosen[INITIAL.name]),
         "countings": [
             {
                 "title": counting.title,
@@ -34,13 +34,11 @@ def floors_document(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
 
 def _row(row: Row, counting: Counting, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     floors = {floor.metric: floor for floor in counting.floors}
-    mine = runs.get(row.name)
     start = next(r for r in FLOOR_ROWS if r.settings == INITIAL.settings and r.observation == row.observation)
-    before = None if row.name == start.name else runs.get(start.name)
+    before = None if row.name == start.name else runs[start.name]
     judged = row.settings != INITIAL.settings
     cells = {
-        name: _cell(name, mine, before, floors.get(name) if judged else None) if mine else None
-        for name in counting.columns
+        name: _cell(name, runs[row.name], before, floors.get(name) if judged else None) for name in counting.columns
     }
     return {"label": row.label, "cells": cells}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from crowd4d_ros.synthetic.tracks import box_iou
+from crowd4d_ros.initialization.detection import box_iou
 from crowd4d_ros.window import FloatArray, IntArray
 
 NOBODY = -1

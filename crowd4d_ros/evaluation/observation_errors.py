@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 
 from crowd4d_ros.body.keypoints import INDEX, KEYPOINTS, MIRROR, posed_keypoints
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.initialization.detection import box_iou
 from crowd4d_ros.initialization.lifting import towards_ray
-from crowd4d_ros.synthetic.tracks import box_iou
 from crowd4d_ros.synthetic.truth import Truth
 from crowd4d_ros.window import NUM_COCO, BodyMotion, BoolArray, Cameras, CrowdWindow, FloatArray, IntArray, ScenePoints
 

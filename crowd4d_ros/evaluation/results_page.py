@@ -13,7 +13,7 @@ from crowd4d_ros.io.output import replacing
 
 LABEL_WIDTH, CELL_WIDTH, LAST_WIDTH = 30, 17, 9
 """characters, of the tables as text."""
-MISSING, UNKNOWN = "missing", "–"
+UNKNOWN = "–"
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 TRACKINGS = {"detected": "by detection (tracks as observed, frames matched by OKS)", "ids": "true identities"}
 
@@ -23,8 +23,8 @@ Written by `{command}`; what is said by hand is in [{notes}]({notes}) and repeat
 
 The paper's Tables 3 to 7 on synthetic crowds with exact truth ([synthetic.md](synthetic.md)). The paper's data,
 VirtualCrowd, cannot be had without an application: **its numbers, in brackets, are of other data**, and what can be
-compared is which row is better and by how much. "{missing}" is what the program does not have yet, "{unknown}" what a
-row has no number for, "ours" the method as it is today. [metrics.md](metrics.md) says what every column is.
+compared is which row is better and by how much. "{unknown}" is what a row has no number for, "ours" the method as it
+is today. [metrics.md](metrics.md) says what every column is.
 """
 FLOORS_INTRODUCTION = """## Floors
 
@@ -32,7 +32,8 @@ What the method must reach on ground that is not flat, from default observations
 their errors. {crowds} of these crowds are on such ground. Two ways of counting people, **not to be mixed**: the
 profile's scores sink with everybody who is missed, and nobody can be found who was not detected; the numbers of the
 people found alone do not. Behind a number: whether its floor is reached by the mean, and in how many crowds; (×) is
-the share of the initial motion's number from the same observations.
+the share of the initial motion's number from the same observations. "Perfect bodies" are the truth's, moved along
+their rays to the surface that was observed: what scene and cameras as observed allow, at best.
 """
 CAMERAS_INTRODUCTION = """## Cameras
 
@@ -62,7 +63,7 @@ def write_page(path: Path, report: Report, command: str) -> None:
 def page(report: Report, command: str, notes_name: str, notes: str) -> str:
     """The page as Markdown: the same for the same report, command and notes."""
     parts = [
-        INTRODUCTION.format(command=command, notes=notes_name, missing=MISSING, unknown=UNKNOWN),
+        INTRODUCTION.format(command=command, notes=notes_name, unknown=UNKNOWN),
         _facts(report),
         *(_page_table(table) for table in report["tables"]),
         *([_page_floors(report["floors"])] if report["floors"] else []),
@@ -81,10 +82,9 @@ def page(report: Report, command: str, notes_name: str, notes: str) -> str:
 def departures(table: dict[str, Any]) -> list[str]:
     """A sentence for each step from row to row that goes another way than the paper's.
 
-    Of a metric that the paper does not have, for each that gets worse. And one for each of its rows that we miss.
+    Of a metric that the paper does not have, for each that gets worse.
     """
-    missing = [f"'{row['label']}' is missing" for row in table["rows"] if row["paper"] and not row["ours"]]
-    return missing + [
+    return [
         f"{COLUMNS[step['metric']].label} from '{step['from']}' to '{step['to']}': ours {_signed(step['ours'])}, "
         + (f"the paper's {_signed(step['paper'])}; the paper's way" if step["paper"] is not None else "better")
         + f" in {step['crowds'][0]} of {step['crowds'][1]} crowds"
@@ -97,14 +97,14 @@ def shortfalls(floors: dict[str, Any]) -> list[str]:
     """A sentence for each floor that our rows do not reach in the mean, or that was not measured."""
     return [
         f"{row['label']}, {counting['title']}: {_label(name)} "
-        + ("not measured" if cell is None or cell["reached"] is None else _floor_cell(name, cell, counting))
+        + ("not measured" if cell["reached"] is None else _floor_cell(name, cell, counting))
         + f", to be {_limit(name, floor)}"
         for counting in floors["countings"]
         for row in counting["rows"]
         if row["label"].startswith(OURS.label)
         for name, floor in counting["floors"].items()
         for cell in [row["cells"][name]]
-        if cell is None or not cell["reached"]
+        if not cell["reached"]
     ]
 
 
@@ -181,7 +181,7 @@ def _camera_cells(report: Report) -> tuple[list[str], list[list[str]]]:
 
 
 def _values(numbers: dict[str, float | None] | None, names: Sequence[str]) -> list[str]:
-    return [MISSING if numbers is None else _number(numbers[name]) for name in names]
+    return [_number(numbers[name] if numbers else None) for name in names]
 
 
 def _floor_head(counting: dict[str, Any]) -> list[str]:
@@ -196,10 +196,8 @@ def _floor_rows(counting: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _floor_cell(name: str, cell: dict[str, Any] | None, counting: dict[str, Any]) -> str:
+def _floor_cell(name: str, cell: dict[str, Any], counting: dict[str, Any]) -> str:
     """The number; as a share of the initial motion's, where that is judged; and whether the floor is reached."""
-    if cell is None:
-        return MISSING
     floor = counting["floors"].get(name)
     shown = _number(cell["mean"])
     if floor and floor["of_initial"] and cell["of_initial"] is not None:
@@ -221,7 +219,7 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], column: str) -
 
 def _verdict(step: dict[str, Any]) -> str:
     if step["agrees"] is None:
-        return MISSING if step["is_missing"] else UNKNOWN
+        return UNKNOWN
     return f"{'yes' if step['agrees'] else '**no**'}, {step['crowds'][0]}/{step['crowds'][1]}"
 
 
@@ -253,11 +251,7 @@ def _text_line(label: str, cells: Sequence[str], last: str) -> str:
 def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
     """Ours and, in brackets, the paper's, for every metric."""
     paper = row["paper"] or {}
-    return [
-        (_number(row["ours"][name]["mean"]) if row["ours"] else MISSING)
-        + (f" ({paper[name]:.2f})" if name in paper else "")
-        for name in columns
-    ]
+    return [_number(row["ours"][name]["mean"]) + (f" ({paper[name]:.2f})" if name in paper else "") for name in columns]
 
 
 def _label(name: str) -> str:
@@ -275,7 +269,7 @@ def _number(number: float | None) -> str:
 
 
 def _seconds(row: dict[str, Any]) -> str:
-    return MISSING if row["seconds"] is None else f"{row['seconds']:.1f}"
+    return f"{row['seconds']:.1f}"
 
 
 def _signed(number: float) -> str:

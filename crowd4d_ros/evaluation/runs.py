@@ -29,12 +29,15 @@ import torch
 import crowd4d_ros
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, flatten
+from crowd4d_ros.evaluation.attainable import attainable
 from crowd4d_ros.evaluation.comparison import Tracking
 from crowd4d_ros.evaluation.crowds import crowd_of_motions, ground_truth
 from crowd4d_ros.evaluation.evaluate import evaluate
 from crowd4d_ros.evaluation.metrics import Profile
 from crowd4d_ros.evaluation.tables import COLUMNS, OBSERVATIONS
 from crowd4d_ros.interaction.anchors import coupling
+from crowd4d_ros.interaction.scale import ScaleError
+from crowd4d_ros.interaction.surface import SurfaceError
 from crowd4d_ros.io.output import replacing
 from crowd4d_ros.pipeline import Pipeline
 from crowd4d_ros.sliding import windows
@@ -67,10 +70,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """A configuration, and a key of ``OBSERVATIONS``: what it is given."""
+    """A configuration, and a key of ``OBSERVATIONS``: what it is given. is_perfect: as of ``tables.Row``."""
 
     config: Config
     observation: str
+    is_perfect: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,13 +134,22 @@ def run_job(job: Job, say: Say) -> None:
                 if variant.observation != observation or job.kept[name].is_file():
                     continue
                 say(f"{job.title}: {name}")
-                run = {"variant": name, **_named(request), **_run(request, *crowd(), variant.config)}
+                run = {"variant": name, **_named(request), **_run(request, *crowd(), variant)}
                 with replacing(job.kept[name]) as temporary:
                     temporary.write_text(json.dumps(run, indent=1) + "\n")
 
 
-def _run(request: Request, truth: Truth, observed: CrowdWindow, config: Config) -> Run:
+def _run(request: Request, truth: Truth, observed: CrowdWindow, variant: Variant) -> Run:
     """One crowd reconstructed by one variant, and measured."""
+    measure = _allowed if variant.is_perfect else _reconstructed
+    run = measure(truth, observed, variant.config, true_scale(request, truth))
+    numbers = {name: number if math.isfinite(number) else None for name, number in run["metrics"].items()}
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    return {**run, "metrics": numbers, "relief": relief(truth), "machine": machine(), "date": date}
+
+
+def _reconstructed(truth: Truth, observed: CrowdWindow, config: Config, scale: float) -> Run:
+    """The method's answer. scale: the true one."""
     pipeline, world, motions = Pipeline(config), World(), []
     began = time.perf_counter()
     for window in windows(observed, config.window):
@@ -145,19 +158,30 @@ def _run(request: Request, truth: Truth, observed: CrowdWindow, config: Config) 
     seconds = time.perf_counter() - began
     numbers = _measured(motions, truth, pipeline.body)
     if coupling(config.interaction).is_scaled:
-        off = np.abs(np.array([motion.scale for motion in motions]) / true_scale(request, truth) - 1.0)
+        off = np.abs(np.array([motion.scale for motion in motions]) / scale - 1.0)
         numbers["scale_off"] = COLUMNS["scale_off"].factor * float(off.mean())
     else:  # the surface is of another size than the people
         numbers |= dict.fromkeys(("feet_surface", "feet_surface_mean"), float("nan"))
-    return {
-        "metrics": {name: number if math.isfinite(number) else None for name, number in numbers.items()},
-        "relief": relief(truth),
-        "seconds": round(seconds, 2),
-        "scale": motions[-1].scale,
-        "warnings": sorted({text for motion in motions for text in motion.warnings}),
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    warnings = sorted({text for motion in motions for text in motion.warnings})
+    return {"metrics": numbers, "seconds": round(seconds, 2), "scale": motions[-1].scale, "warnings": warnings}
+
+
+def _allowed(truth: Truth, observed: CrowdWindow, config: Config, scale: float) -> Run:
+    """What the observations allow; unknown where perfect bodies do not meet the scene."""
+    numbers, began = dict.fromkeys(COLUMNS, float("nan")), time.perf_counter()
+    run: Run = {"metrics": numbers, "seconds": 0.0, "scale": None, "warnings": []}
+    try:
+        best = attainable(truth, observed, config.interaction)
+    except (ScaleError, SurfaceError) as error:
+        return {**run, "warnings": [str(error)]}
+    found = {
+        "scale_off": abs(best.alpha / scale - 1.0),
+        "scale_error": best.scale,
+        "feet_terrain": float(np.median(best.feet)),
+        "feet_terrain_mean": float(np.mean(best.feet)),
     }
+    numbers |= {name: COLUMNS[name].factor * number for name, number in found.items()}
+    return {**run, "metrics": numbers, "seconds": round(time.perf_counter() - began, 2), "scale": best.alpha}
 
 
 def _measured(motions: Sequence[CrowdMotion], truth: Truth, body: BodyModel) -> dict[str, float]:
@@ -195,7 +219,8 @@ def machine() -> str:
 
 def _key(request: Request, variant: Variant, data: str) -> str:
     settings = {name: setting for name, (setting, _) in flatten(variant.config).items()}
-    stated = {"crowd": _named(request), "observation": variant.observation, "settings": settings, "data": data}
+    given = {"observation": variant.observation, "is_perfect": variant.is_perfect}
+    stated = {"crowd": _named(request), **given, "settings": settings, "data": data}
     return _digest(json.dumps(stated, sort_keys=True, default=str).encode())
 
 
