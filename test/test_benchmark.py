@@ -9,7 +9,9 @@ import torch
 
 from crowd4d_ros.benchmark.against_smplx import against_smplx
 from crowd4d_ros.benchmark.agreement import Agreement, gradients, misses
+from crowd4d_ros.benchmark.compare import BenchmarkError, used
 from crowd4d_ros.benchmark.crowd import window_of
+from crowd4d_ros.benchmark.equal_energy import reached
 from crowd4d_ros.benchmark.measure import cost
 from crowd4d_ros.benchmark.mesh import Mesh
 from crowd4d_ros.benchmark.reference import HELD, MeshProblem
@@ -155,6 +157,27 @@ def test_a_crowd_stands_sits_kneels_and_lies_on_the_ground(body):
     assert 0.8 < window.valid.mean() < 1.0
     assert (window.observed <= window.valid).all()
     assert not (window.keypoints_confidence[~window.observed] > 0).any()
+
+
+def test_a_window_that_breaks_down_is_one_clear_error(task):
+    task = replace(task, config=updated(task.config, {"optimization.weight_proj": float("nan")}))
+    with pytest.raises(BenchmarkError, match="proj is not finite"):
+        reached(task)
+
+
+def test_threads_are_given_back_whatever_happens():
+    before = torch.get_num_threads()
+    inside = []
+
+    def failing():
+        with used(before + 1):
+            inside.append(torch.get_num_threads())
+            raise BenchmarkError
+
+    with pytest.raises(BenchmarkError):
+        failing()
+    assert inside == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 def test_operators_bytes_and_memory_are_counted():

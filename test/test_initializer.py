@@ -63,6 +63,15 @@ def test_people_keep_their_shape_from_window_to_window(windows):
     np.testing.assert_allclose(first.motion.betas[one], second.motion.betas[two], atol=1e-5)
 
 
+def test_windows_that_waited_for_the_calibration_are_made_when_asked_for(observations):
+    initializer = Initializer(updated(CONFIG, {"calibration.frames": 31}), synthetic.camera())
+    assert not [window for frame in observations[:-1] for window in initializer.add(frame)]
+    waiting = initializer.adding(observations[-1])
+    made = [next(waiting).window_id]
+    assert initializer.window_id == 1
+    assert made + [window.window_id for window in waiting] == [0, 1, 2]
+
+
 def test_a_stream_shorter_than_a_window_is_one_window(observations):
     initializer = Initializer(CONFIG, synthetic.camera())
     assert all(initializer.add(frame) == [] for frame in observations[:5])

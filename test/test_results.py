@@ -154,6 +154,7 @@ def test_the_report_tells_who_was_there(tmp_path: Path) -> None:
     assert [window["new_frames"] for window in report["windows"]] == [10, 6, 4]
     assert report["models"]["body"] == body_model().sha256
     assert report["warnings"] == ["synthetic"]
+    assert report["solver"] == "adam"
     assert report["camera"]["height_m"] == pytest.approx(CAMERA_HEIGHT, abs=0.05)
     assert {"crowd4d_ros", "numpy", "torch"} <= set(report["versions"])
 

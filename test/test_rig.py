@@ -151,6 +151,35 @@ def test_quaternions_whichever_component_is_large():
     torch.testing.assert_close(found * (found * expected).sum(0).sign(), expected)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_body_or_none_has_no_step(count):
+    rotations = exponential(torch.randn(3, 24, count)).requires_grad_()
+    value = turning.steps(rotations, turning.quaternions(rotations), torch.zeros(max(count - 1, 0)))
+    assert value.tolist() == 24 * [0.0]
+    assert torch.autograd.grad(value.sum(), rotations)[0].abs().sum() == 0
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-3, 1.0, math.pi - 1e-9, math.pi + 1e-9, 2 * math.pi - 1e-3])
+def test_the_turn_between_two_bodies_is_the_shorter_one(angle):
+    """At every angle, and its gradient is the axis, twice as long."""
+    axis = torch.nn.functional.normalize(torch.randn(3), dim=0)
+    first = torch.randn(3)
+    both = torch.stack([axis_angle_to_matrix(first), axis_angle_to_matrix(first) @ axis_angle_to_matrix(angle * axis)])
+    rotations = both.permute(1, 2, 0)[:, :, None].clone().requires_grad_()
+    value = turning.steps(rotations, turning.quaternions(rotations), torch.ones(1))
+    shorter = angle if angle < math.pi else angle - 2 * math.pi
+    torch.testing.assert_close(value, torch.tensor([shorter**2]), atol=1e-12, rtol=1e-7)
+    slope = torque(rotations.detach(), torch.autograd.grad(value.sum(), rotations)[0])[:, 0]
+    torch.testing.assert_close(slope, 2 * shorter * torch.stack([-axis, axis], -1), atol=1e-7, rtol=1e-7)
+
+
+def test_second_derivatives_are_refused_rather_than_wrong():
+    angles = torch.randn(3, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(exponential(angles).square()[0].sum(), angles, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 @pytest.mark.parametrize("prior", [Vposer, GaussianPosePrior])
 def test_a_priors_rotations_are_its_decoded_pose(prior):
     prior = prior.load(dtype=torch.float64)

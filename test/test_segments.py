@@ -9,7 +9,8 @@ from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d, rotation_6d_to_matrix
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.optimization import energies
-from crowd4d_ros.optimization.segments import BENDS, SegmentedMotion, bends, split
+from crowd4d_ros.optimization.segments import SegmentedMotion, bends, split
+from crowd4d_ros.priors.motion import about_up
 
 DURATION, OVERLAP, LEAST = (LAYOUT.frames - 1) / LAYOUT.rate, 0.3, 0.25
 SHAPE = PEOPLE, FRAMES = 5, 23
@@ -125,7 +126,19 @@ def test_paths_keep_the_slope_and_curvature_that_stage_2_gave_them():
     rows = torch.arange(len(motion.segments.person))
     left = motion.segments.at_ticks(motion.pelvis, motion.segments.person, rows) - motion.moved(motion.initial).pelvis
     assert left.abs().max() > 0.01  # what is quicker is the prior's
-    torch.testing.assert_close(bends(LAYOUT.frames, left).mT @ left, torch.zeros(len(rows), BENDS, 3), atol=1e-9, rtol=0)
+    ahead = left @ about_up(motion.placement.heading)
+    bent = torch.einsum("bfk,mfk->mb", bends(LAYOUT.frames, left), ahead)
+    torch.testing.assert_close(bent, torch.zeros_like(bent), atol=1e-9, rtol=0)
+
+
+def test_no_bend_turns_a_path_away_from_where_its_walker_faces():
+    """A straight walk to the side, 1 m, is no sum of bends; one ahead is a single bend."""
+    paths = bends(LAYOUT.frames, torch.zeros(1)).flatten(-2)
+    line = torch.linspace(-0.5, 0.5, LAYOUT.frames)[:, None]
+    aside, ahead = ((line * torch.tensor(axis)).flatten() for axis in ([1.0, 0, 0], [0.0, 0, 1]))
+    torch.testing.assert_close(paths @ aside, torch.zeros(len(paths)), atol=1e-9, rtol=0)
+    torch.testing.assert_close((paths @ ahead) @ paths / LAYOUT.frames, ahead)
+    torch.testing.assert_close(paths @ paths.mT, LAYOUT.frames * torch.eye(len(paths)))
 
 
 def test_what_nobody_saw_has_no_part_in_it():

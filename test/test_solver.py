@@ -376,6 +376,16 @@ def test_at_the_deadline_the_last_good_state_is_the_answer_and_the_rest_is_said(
     np.testing.assert_array_equal(again.motion.transl, hurried.motion.transl)
 
 
+def test_a_scale_that_the_deadline_cuts_off_is_said_too(body, prior):
+    prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
+    config = replace(CONFIG, stages=1, deadline=5.0)
+    solution = optimize(prepared.window, prepared.proxy, body, prior, config, clock=Clock())
+    assert not solution.scale_is_stable
+    ended, unsettled = solution.warnings
+    assert "at the deadline" in ended
+    assert "did not settle" in unsettled
+
+
 def test_a_window_that_comes_too_late_keeps_its_initial_motion(body, prior):
     prepared = prepare(body, staged_crowd(body, people=2, frames=6).window)
     config = replace(BRIEF, deadline=5.0)

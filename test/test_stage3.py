@@ -137,6 +137,19 @@ def test_the_schedule_is_the_third_row_of_table_1():
     assert set(stage.terms) == table | ours
 
 
+def test_its_narrower_eq_18_pulls_as_hard_at_a_surface_far_off():
+    """By the force on a lowest vertex 1 m above the ground, and ten times as steep 1 mm above it as Stages 1 and 2."""
+    config = OptimizationConfig(stages=3, hsip_height_width=0.1, stage3_height_width=0.01)
+    *_, second, third = stages(config)
+    height = torch.tensor([[1.0], [0.001]], dtype=torch.float64, requires_grad=True)
+    force = []
+    for stage, width in ((second, config.hsip_height_width), (third, config.stage3_height_width)):
+        ground, one = torch.zeros(2, 1), torch.ones(())
+        energy = stage.factor("hsip_y") * energies.hsip_y(height, ground, one, torch.ones(2, 1).bool(), width)
+        force.append(torch.autograd.grad(energy, height)[0][:, 0])
+    torch.testing.assert_close(force[1] / force[0], torch.tensor([1.0, 10.0]).double(), rtol=0.01, atol=0)
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_term_of_no_weight_is_off(name):
     stage = stages(OptimizationConfig(stages=3, **{OWN[name]: 0.0}))[2]

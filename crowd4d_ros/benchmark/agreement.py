@@ -11,7 +11,8 @@ from torch import Tensor
 from crowd4d_ros.body.smpl import UP
 from crowd4d_ros.optimization.evidence import tensor_like
 from crowd4d_ros.optimization.problem import Problem
-from crowd4d_ros.optimization.stages import Stage, weights
+from crowd4d_ros.optimization.solver import factors
+from crowd4d_ros.optimization.stages import Stage
 
 MISSED = 1e-5
 """metres: lower than the support set's lowest vertex by less is a matter of rounding."""
@@ -55,9 +56,9 @@ class Misses:
 
 def gradients(problem: Problem, stage: Stage) -> Gradients:
     """Of a stage that has begun."""
-    weight = weights(problem.config)
+    factor = factors(problem.config, stage)
     values = problem.energies(stage.terms)
-    total = torch.stack([weight[name] * stage.factor(name) * value for name, value in values.items()]).sum()
+    total = torch.stack([factor[name] * value for name, value in values.items()]).sum()
     moving = {name: v for name, v in problem.variables.items() if name in stage.variables and v.requires_grad}
     given = torch.autograd.grad(total, list(moving.values()), allow_unused=True)
     found = zip(moving.items(), given, strict=True)

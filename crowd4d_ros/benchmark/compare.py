@@ -15,7 +15,7 @@ from crowd4d_ros.benchmark.measure import Cost, Stopwatch, Times, cost, seconds
 from crowd4d_ros.benchmark.reference import MeshProblem, equalise
 from crowd4d_ros.benchmark.task import Task
 from crowd4d_ros.optimization.problem import Problem
-from crowd4d_ros.optimization.solver import Descent, descent
+from crowd4d_ros.optimization.solver import Descent
 from crowd4d_ros.optimization.stages import Stage
 
 CHECK_EVERY = 50
@@ -138,8 +138,10 @@ def used(threads: int) -> Iterator[None]:
     """That many threads of torch's inside; 0: as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def observed(task: Task, repeat: int, threads: int) -> list[Observed]:
@@ -166,7 +168,7 @@ def descend(
     problem: Problem, stages: tuple[Stage, ...], after: Callable[[Stage, Descent], None] = lambda stage, steps: None
 ) -> dict[str, tuple[float, float]]:
     """Runs the stages, and ``after`` each; the seconds, of the wall and the CPU, of each stage."""
-    steps, times = descent(problem), {}
+    steps, times = Descent(problem), {}
     for stage in stages:
         watch = Stopwatch(problem.valid.device)
         if not steps.run(stage):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crowd4d_ros.benchmark.compare import descend
 from crowd4d_ros.benchmark.task import Task
 from crowd4d_ros.config import updated
-from crowd4d_ros.optimization.solver import Solution, descent
+from crowd4d_ros.optimization.solver import Descent
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def reached(task: Task) -> tuple[Reached, ...]:
     return tuple(_reached(stage.name, paper, ours) for stage in task.stages)
 
 
-def _solved(task: Task) -> Solution:
-    steps = descent(task.ours(), time.perf_counter)
-    for stage in task.stages:
-        steps.run(stage)
-    return steps.solution()
+def _solved(task: Task) -> Descent:
+    """After all stages. Raises BenchmarkError."""
+    begun: list[Descent] = []
+    descend(task.ours(), task.stages, lambda stage, steps: begun.append(steps))
+    return begun[-1]
 
 
-def _reached(name: str, paper: Solution, ours: Solution) -> Reached:
+def _reached(name: str, paper: Descent, ours: Descent) -> Reached:
     energy = float(paper.course[name][-1])
     course, seconds = ours.course[name], ours.seconds[name]
     low = np.nonzero(course <= energy)[0]

@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}
-"""Floats and bytes of the copy that measures the memory's bandwidth: far beyond any cache."""
+"""bytes of the copy that measures the memory's bandwidth: far beyond any cache."""
 COPIES = 5
+"""of which the fastest counts: what else the machine does only slows them down."""
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 

@@ -76,6 +76,7 @@ class Given:
                 config.crowd_neighbours,
                 config.crowd_radius,
                 config.crowd_width,
+                window.observed if config.crowd_hidden_only else None,
             ),
         )
 
@@ -138,6 +139,7 @@ class MeshProblem(Problem):
         lowest_y = bodies.lowest[..., UP]
         keypoints = torch.einsum("ks,ntsc->ntkc", given.to_keypoints, torch.cat([bodies.joints, bodies.landmarks], -2))
         camera = (seen.K, seen.R, alpha * seen.t)
+        height_width = config.hsip_height_width if moved is None else config.stage3_height_width
         width = config.reprojection_width if self.has_settled or self.pose_is_free else math.inf
         terms: dict[str, Callable[[], Tensor]] = {
             "proj": lambda: energies.reprojection(
@@ -152,9 +154,7 @@ class MeshProblem(Problem):
             "hsip_xz": lambda: energies.hsip_xz(
                 pelvis, given.point, given.reach, alpha, given.has_proxy & given.observed
             ),
-            "hsip_y": lambda: energies.hsip_y(
-                lowest_y, self.foothold, alpha, given.has_proxy, config.hsip_height_width
-            ),
+            "hsip_y": lambda: energies.hsip_y(lowest_y, self.foothold, alpha, given.has_proxy, height_width),
             "beta": lambda: energies.shape_prior(betas, valid),
             "tau": lambda: energies.translation_smoothness(pelvis, valid),
             "gamma": lambda: self._steps(rotations[..., :1, :, :]),

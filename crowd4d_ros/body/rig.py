@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from crowd4d_ros.body.smpl import UP, BodyModel
 from crowd4d_ros.body.tangent import cross, dot, gradient, turned, turned_back
@@ -149,6 +150,7 @@ class _Pose(torch.autograd.Function):
         return joints, landmarks, lowest
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *forces: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         rig: Rig = ctx.rig
         rotations, frames, from_pelvis, rest, landmark_rest, landmark_frames, index, lowest_rest, lowest_row = (

@@ -21,6 +21,19 @@ def sinc(squared: Tensor) -> Tensor:
     return torch.where(small, 1 - squared / 6 * (1 - squared / 20), x.sin() / x)
 
 
+def versine(squared: Tensor) -> Tensor:
+    """(1 − cos x)/x² from x², without the cancellation."""
+    return 0.5 * sinc(squared / 4).square()
+
+
+def angle_per_sine(squared: Tensor, cosine: Tensor) -> Tensor:
+    """θ/sin(θ/2) of unit quaternions: from sin²(θ/2), their vectors' squared lengths, and cos(θ/2) ≥ 0, at most π."""
+    small = squared < SERIES_BELOW
+    sine = torch.where(small, 1.0, squared).sqrt()
+    series = 2 + squared * (1 / 3 + squared * 3 / 20)  # of 2 asin(s)/s
+    return torch.where(small, series, 2 * torch.atan2(sine, cosine) / sine)
+
+
 def skew(v: Tensor) -> Tensor:
     """The matrix (…, 3, 3) of the cross product: skew(v) @ u = v × u."""
     x, y, z = v.unbind(-1)
@@ -31,13 +44,10 @@ def skew(v: Tensor) -> Tensor:
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """Rodrigues' formula: (…, 3) radians → (…, 3, 3)."""
     squared = axis_angle.square().sum(-1)
-    sine, versine = (
-        sinc(squared),
-        0.5 * sinc(squared / 4).square(),
-    )  # (1 − cos θ)/θ² without the cancellation
+    sine, bend = sinc(squared), versine(squared)
     x, y, z = axis_angle.unbind(-1)
     sx, sy, sz = sine * x, sine * y, sine * z
-    vx, vy, vz = versine * x, versine * y, versine * z
+    vx, vy, vz = bend * x, bend * y, bend * z
     xx, yy, zz, xy, xz, yz = vx * x, vy * y, vz * z, vx * y, vx * z, vy * z
     rows = [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, yz - sx, xz - sy, yz + sx, 1 - xx - yy]
     return torch.stack(rows, -1).reshape(*axis_angle.shape, 3)
@@ -55,11 +65,7 @@ def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
     """(…, 4) → (…, 3) radians, of length at most π; at π either sign."""
     quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     cosine, vector = quaternion[..., :1], quaternion[..., 1:]
-    squared = vector.square().sum(-1, keepdim=True)
-    small = squared < SERIES_BELOW
-    sine = torch.where(small, 1.0, squared).sqrt()
-    series = 2 + squared * (1 / 3 + squared * 3 / 20)  # 2 asin(s)/s
-    return torch.where(small, series, 2 * torch.atan2(sine, cosine) / sine) * vector
+    return angle_per_sine(vector.square().sum(-1, keepdim=True), cosine) * vector
 
 
 def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ contiguous arrays: on a CPU many times faster than small matrices innermost. Vec
 
 A smooth function of a rotation R changes by g·ω as R turns to R exp([ω]×): the three numbers g, here called its
 torque, say all there is to say. What autograd hands on is the matrix ½ R [g]×, whose torque is g. It differs from the
-gradient in nine free numbers by what no rotation can follow, and it needs no more than R and g.
+gradient in nine free numbers by what no rotation can follow, and it needs no more than R and g. There is no second
+derivative: who asks for one gets an error.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from crowd4d_ros.body.rotations import SERIES_BELOW, axis_angle_to_matrix, sinc
+from crowd4d_ros.body.rotations import SERIES_BELOW, axis_angle_to_matrix, sinc, versine
 
 CYCLES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 """Axes in right-handed order."""
@@ -25,7 +27,7 @@ SHORTEST = 1e-12
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """(3, …) · (3, …) → (…)."""
-    return (a[0] * b[0]).addcmul(a[1], b[1]).addcmul_(a[2], b[2])
+    return (a[0] * b[0]).addcmul_(a[1], b[1]).addcmul_(a[2], b[2])
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
@@ -96,6 +98,7 @@ class _Orthonormal(torch.autograd.Function):
         return rotation
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         rotation, per_a, per_p, along = ctx.saved_tensors
         _, y, z = rotation.unbind(1)
@@ -119,10 +122,10 @@ class _Exponential(torch.autograd.Function):
         return rotation
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         a, rotation = ctx.saved_tensors
         g, squared = torque(rotation, gradients[0]), dot(a, a)
         small = squared < SERIES_BELOW
-        versine = 0.5 * sinc(squared / 4).square()
         rest = torch.where(small, 1 / 6 - squared / 120, (1 - sinc(squared)) / torch.where(small, 1.0, squared))
-        return g + cross(a, versine * g + rest * cross(a, g))
+        return g + cross(a, versine(squared) * g + rest * cross(a, g))

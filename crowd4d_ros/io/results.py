@@ -4,7 +4,7 @@ tracks.csv    one row per person and frame with a box; header ``COLUMNS``; stamp
 cameras.json  K, distortion, and per frame R and t with x_cam = R x_world + t, and how they were obtained
 crowd.npz     SMPL parameters of N people over all T frames, see ``CROWD``
 surface.ply   the Scene Interaction Surface
-report.json   versions, models, timings, windows, people, warnings, camera (height, pitch, roll), calibration
+report.json   versions, models, solver, timings, windows, people, warnings, camera (height, pitch, roll), calibration
 """
 
 from __future__ import annotations
@@ -279,6 +279,7 @@ class ResultWriter:
             "camera": self._camera(),
             **report,
             "models": {**self._models, **report.get("models", {})},
+            "solver": self.config.optimization.solver,
             "num_frames": len(self._frames),
             "people": self._people(rows),
             "windows": self._windows,

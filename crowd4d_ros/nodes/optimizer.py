@@ -69,7 +69,9 @@ class OptimizerNode(CrowdNode):
         self.parameters = p = self.declare(OptimizerParameters())
         if p.camera_tf not in ("auto", "always", "never"):
             raise ConfigError(f"'camera_tf' is 'auto', 'always' or 'never', not '{p.camera_tf}'")
-        self._pipeline = make_pipeline(self.declare(Config()))
+        config = self.declare(Config())
+        self._pipeline = make_pipeline(config)
+        self.counters["solver"] = config.optimization.solver
         self._world = World()
         self._decoder = messages.WindowDecoder()
         self._parents: dict[str, set[str]] = {}
@@ -124,6 +126,7 @@ class OptimizerNode(CrowdNode):
         self.counters["HSIP mode"] = motion.hsip_mode
         for term, energies in motion.energies.items():
             self.counters[term] = ", ".join(f"{energy:.4g}" for energy in energies)
+        self.counters["warnings of the last window"] = "; ".join(motion.warnings)
         for warning in motion.warnings:
             self.get_logger().warning(warning)
         self._publish(motion, message.header.frame_id, message.camera_frame_id)

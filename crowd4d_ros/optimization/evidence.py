@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crowd4d_ros.config import OptimizationConfig
+from crowd4d_ros.gaps import neighbours
 from crowd4d_ros.window import BoolArray, CrowdWindow, FloatArray, IntArray
 
 
@@ -90,9 +91,8 @@ def nearest_valid(valid: BoolArray) -> IntArray:
     Somebody must be valid somewhere.
     """
     people, frames = valid.shape
-    frame = np.arange(frames)
-    before = np.maximum.accumulate(np.where(valid, frame, -frames), -1)
-    after = np.minimum.accumulate(np.where(valid, frame, 2 * frames)[:, ::-1], -1)[:, ::-1]
-    nearest = np.where(frame - before <= after - frame, before, after)
+    before, after = neighbours(valid)
+    follows = 2 * np.arange(frames) <= before + after
+    nearest = np.where((before >= 0) & (follows | (after == frames)), before, after)
     own = np.arange(people)[:, None] * frames + nearest
     return np.where(valid.any(-1, keepdims=True), own, valid.argmax())

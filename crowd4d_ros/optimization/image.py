@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from crowd4d_ros.body.tangent import turned, turned_back
 from crowd4d_ros.camera import NEAR
@@ -90,6 +91,7 @@ class _Image(torch.autograd.Function):
         return energy
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
         points, alpha = ctx.saved_tensors
         return gradients[0] * points, gradients[0] * alpha, None, None, None, None, None

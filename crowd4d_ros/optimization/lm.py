@@ -1,8 +1,9 @@
 """The solver ``lm``: L-BFGS from an approximate Gauss–Newton matrix (metric.py), with a line search.
 
-Levenberg and Marquardt damp the matrix where a step does not go down; a backtracking line search does it here. What
-the matrix lacks L-BFGS (Nocedal and Wright, Alg. 7.4) learns from the gradients. An iteration costs one energy and,
-where that is accepted, its gradient, as one of Adam's does.
+It has the place of Levenberg's and Marquardt's algorithm, and its name in the settings, but is not it: they damp the
+matrix where a step does not go down, here a backtracking line search shortens the step. What the matrix lacks L-BFGS
+(Nocedal and Wright, Alg. 7.4) learns from the gradients. An iteration costs one energy and, where that is accepted, its
+gradient, as one of Adam's does.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ CURVATURE = 1e-8
 
 
 class GaussNewton:
-    """Steps of L-BFGS from the metric, each no longer than the energy falls (solver.Steps)."""
+    """Steps of L-BFGS from the metric, each no longer than the energy falls (solver.Steps).
+
+    pairs: (step, change of the gradient), flat as all states and gradients here. base: None before the first state and
+    where nothing is known of the energy any more. length: of the base's direction, the share that was gone.
+    """
 
     needs_energy = True
     span = SPAN

@@ -2,9 +2,9 @@
 
 The energies are sums of squares, robustified, so that JᵀWJ says how stiff they are. J of every residual would cost more
 than all iterations do, but what matters is known beforehand: bodies are held where the image sees them, across its rays
-(Eq. 22), by the ground (Eq. 17 and 18) and by priors (Eq. 25 and 26), and Eq. 23 and 24 tie neighbouring frames by
-second differences, which cosines over time make diagonal. So there is a block for each variable of each person and
-cosine; what blocks have with each other is left out.
+(Eq. 22), by the ground (Eq. 17 and 18) and by priors (Eq. 25 and 26), and Eq. 23 and 24 tie neighbouring frames, by a
+matrix that cosines over time make diagonal: that of second differences. So there is a block for each variable of each
+person and cosine; what blocks have with each other, and what changes from frame to frame, is left out.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ ACROSS = 2 / 3
 ALONG = 0.02
 """of the stiffness across a ray is what parallax makes of it along the ray, at least."""
 RIDGE = 1e-3
-"""of the stiffness, where nothing else holds: the blocks stay invertible."""
+"""per unit², to every block, and of the stiffness to the image's: where nothing else holds they stay invertible."""
+ROOT_RIDGE = 1.0
+"""per m², to the roots' blocks: little beside the image's thousands."""
+NEAREST = 1.0
+"""metres: the image holds nobody harder than at this depth, behind the camera too."""
 STEP = 0.05
 """of a parameter, rad or deviations, for differences: this is far from rounding, and need not be exact."""
 
 
 class Metric:
-    """Inverse blocks by variable: (N, T, K, K) over cosines, (N, K, K) of the betas.
+    """inverse: of the blocks, by variable: (N, T, K, K) over cosines, (N, K, K) of the betas.
 
     moving: what the stage moves. weights: λ of its terms, by name.
     """
 
     def __init__(self, problem: Problem, moving: dict[str, Tensor], weights: dict[str, float]) -> None:
         def weight(*names: str) -> float:
-            return 2 * sum(weights.get(name, 0.0) for name in names)
+            return 2 * sum(weights.get(name, 0.0) for name in names)  # λ r² has the second derivative 2 λ JᵀJ
 
         body, image = problem.body, _Image.of(problem, weight("proj"))
         like = image.stiffness
@@ -56,7 +60,7 @@ class Metric:
         seen = image.mean(image.stiffness)[:, None, None]
         if "pelvis" in moving:
             ground = weight("hsip_y") * up + weight("hsip_xz") * (eye - up) + weight("joint_distance") * eye
-            fixed = image.mean(image.across) + ALONG * seen * eye + ground + eye
+            fixed = image.mean(image.across) + (ALONG * seen + ROOT_RIDGE) * eye + ground
             self.inverse["pelvis"] = along_time(fixed, weight("tau") * eye)
         if "global_orient" in moving:
             J = _levers(body, zero(3), lambda turn: (turn.new_zeros(len(turn), NUM_BODY_JOINTS, 3), turn))
@@ -105,7 +109,7 @@ class _Image:
         seen, pelvis = problem.seen, problem.variables["pelvis"].detach()
         alpha = problem.variables["log_alpha"].detach().exp()
         ray = (seen.R @ pelvis[..., None])[..., 0] + alpha * seen.t
-        pixels = seen.K[0, 0] / (ray[..., 2].abs().clamp(min=1.0) * seen.size)
+        pixels = seen.K[0, 0] / (ray[..., 2].abs().clamp(min=NEAREST) * seen.size)
         stiffness = torch.where(problem.valid, weight * seen.weight.sum(-1) * pixels.square(), 0.0)
         ray = torch.nn.functional.normalize((seen.R.mT @ ray[..., None])[..., 0], dim=-1)
         eye = torch.eye(3).to(ray)
@@ -118,7 +122,7 @@ class _Image:
 
 
 def _cosines(frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The orthonormal cosines (T, T), one a row, and what second differences multiply each by: (T,)."""
+    """The orthonormal cosines (T, T), one a row (DCT-II), and what second differences multiply each by: (T,)."""
     number = torch.arange(frames).to(like)
     waves = torch.cos(math.pi * number[:, None] * (number + 0.5) / frames)
     return waves / waves.norm(dim=-1, keepdim=True), 2 - 2 * torch.cos(math.pi * number / frames)

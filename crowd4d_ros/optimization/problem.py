@@ -86,6 +86,7 @@ class Problem:
             config.crowd_neighbours,
             config.crowd_radius,
             config.crowd_width,
+            window.observed if config.crowd_hidden_only else None,
         )
 
         self.seam = seam(window, previous, body, config.seam_decay)
@@ -138,6 +139,7 @@ class Problem:
         alpha, betas = self.variables["log_alpha"].exp(), self.variables["betas"]
         moved = None if self.long_range is None else self.long_range.motion.moved(self.variables["motion_latent"])
         pelvis, rotations = self._state(moved)
+        height_width = config.hsip_height_width if moved is None else config.stage3_height_width
         roots = pack.packed(pelvis)
         joints, landmarks, lowest = self.rig.pose(pack.of_people(betas), rotations, roots)
         lowest_y = pack.padded(lowest)
@@ -164,7 +166,7 @@ class Problem:
             "hsip_xz": lambda: energies.hsip_xz(
                 pelvis, self.point, self.reach, alpha, has_proxy & (self.is_observed > 0)
             ),
-            "hsip_y": lambda: energies.hsip_y(lowest_y, self.foothold, alpha, has_proxy, config.hsip_height_width),
+            "hsip_y": lambda: energies.hsip_y(lowest_y, self.foothold, alpha, has_proxy, height_width),
             "joint_distance": lambda: self._joint_distance(landmarks, lowest_y, alpha),
             "depth": lambda: energies.depth(pelvis, self.reference, alpha, config.depth_metres, has_proxy),
             "beta": lambda: energies.shape_prior(betas, valid),

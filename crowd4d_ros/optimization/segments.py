@@ -23,7 +23,7 @@ from crowd4d_ros.priors.motion import MotionPrior, Placement, Segment, about_up
 from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
 BENDS, BEND_SIGMA = 3, 0.1
-"""Slope, parabola and cubic, metres rms of each: as wide as the origin's residual."""
+"""Slope, parabola and cubic, metres rms of each: as wide as the origin's residual; half of it changes nothing."""
 SLACK = 1e-6
 """seconds: a run that fills its segments exactly needs no further one through rounding."""
 CHUNK = 1024
@@ -154,10 +154,15 @@ def _numbered(count: IntArray) -> IntArray:
 
 
 def bends(frames: int, like: Tensor) -> Tensor:
-    """(F, BENDS) slope, parabola and cubic over the ticks, orthogonal to each other and to rest, of rms 1."""
+    """(B, F, 3) paths in a segment's axes: slope, parabola and cubic, orthogonal to each other and to rest, of rms 1.
+
+    Without the slope to the side: the residual's heading turns a path together with who walks it. With it they face
+    half a degree farther from where they walk, and are no nearer the image.
+    """
     powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, frames), BENDS)
     basis, _ = np.linalg.qr(powers)
-    return torch.tensor(basis[:, 1:] * np.sqrt(frames), dtype=like.dtype, device=like.device)
+    paths = np.einsum("fb,kl->bkfl", basis[:, 1:] * np.sqrt(frames), np.eye(3)).reshape(-1, frames, 3)
+    return torch.tensor(paths[1:], dtype=like.dtype, device=like.device)
 
 
 class SegmentedMotion:
@@ -194,14 +199,14 @@ class SegmentedMotion:
         contact = pelvis.new_zeros(*pelvis.shape[:-1], len(self.prior.contact_joints))
         latent, placement = self.prior.initial(Segment(_rotations_6d(rotations), pelvis, contact))
         missing = (pelvis - self.prior.motion(latent, placement).pelvis) @ about_up(placement.heading)
-        bend = self._bends.mT @ missing / (BEND_SIGMA * self.prior.frames)
-        return torch.cat([latent, bend.flatten(-2)], -1), placement
+        bend = missing.flatten(-2) @ self._bends.flatten(-2).mT / (BEND_SIGMA * self.prior.frames)
+        return torch.cat([latent, bend], -1), placement
 
     def moved(self, latent: Tensor) -> Segment:
         """What codes (M, L + 5 + B) stand for, in the world."""
-        code, bend = latent[..., : -3 * BENDS], latent[..., -3 * BENDS :]
+        code, bend = latent.tensor_split([-len(self._bends)], -1)
         straight = self.prior.motion(code, self.placement)
-        across = BEND_SIGMA * self._bends @ bend.reshape(-1, BENDS, 3)
+        across = BEND_SIGMA * (bend @ self._bends.flatten(-2)).reshape(straight.pelvis.shape)
         return replace(straight, pelvis=straight.pelvis + across @ about_up(self.placement.heading).mT)
 
     def at_frames(self, moved: Segment) -> tuple[Tensor, Tensor]:

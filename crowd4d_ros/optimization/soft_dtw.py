@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 FAR = 1e30
 """In units of γ: out of reach of every alignment, and finite, so that sums of nothing but such are not NaN."""
@@ -58,6 +59,7 @@ class _SoftDTW(torch.autograd.Function):
         return (-gamma * torch.cat(totals)).to(cost.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (expected,) = ctx.saved_tensors
         return expected * gradients[0][:, None, None], None

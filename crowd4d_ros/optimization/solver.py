@@ -151,7 +151,7 @@ class Descent:
     def __init__(
         self, problem: Problem, clock: Callable[[], float] = time.monotonic, began: float | None = None
     ) -> None:
-        self.problem, self.config, self.weights = problem, problem.config, weights(problem.config)
+        self.problem, self.config = problem, problem.config
         self.clock, self.began = clock, clock() if began is None else began
         self.history: dict[str, list[FloatArray]] = {}
         self.course: dict[str, FloatArray] = {}
@@ -168,13 +168,13 @@ class Descent:
         self._keep(record)
         if failure:
             self._warn(f"{stage.name} {failure}")
-        elif "log_alpha" in stage.variables and not self.problem.has_settled:
+        if "log_alpha" in stage.variables and not self.problem.has_settled:
             self._warn(f"the scale did not settle in {stage.name}: people stay where their size puts them")
         return not failure
 
     def _descend(self, stage: Stage, record: _Record) -> str:
         """From state to state, until the stage is over or cannot go on; then says why. Leaves the last good state."""
-        problem, refresh = self.problem, self.config.support_refresh
+        problem, refresh, factor = self.problem, self.config.support_refresh, factors(self.config, stage)
         moving = problem.begin(stage)
         steps, good = self._steps(stage, moving), _copies(moving)
         failure = ""
@@ -192,10 +192,11 @@ class Descent:
                     steps = self._steps(stage, moving)
                     record.begin_anew()
             values = problem.energies(stage.terms)
-            weighted = torch.stack([self.weights[name] * stage.factor(name) * value for name, value in values.items()])
+            weighted = torch.stack([factor[name] * value for name, value in values.items()])
             total = weighted.sum()
-            # on a GPU to wait for a number costs more than to compute it
-            looks = steps.needs_energy or not total.is_cuda or iteration % refresh == 0 or iteration == stage.iterations
+            # on a GPU to wait for a number costs more than to compute it; but without that the clock runs ahead of it
+            must_look = steps.needs_energy or self.config.deadline > 0 or iteration == stage.iterations
+            looks = must_look or not total.is_cuda or iteration % refresh == 0
             if looks:
                 energy = float(total.detach())
                 if not steps.accepts(energy):
@@ -220,9 +221,8 @@ class Descent:
         is_settled = "log_alpha" not in stage.variables or problem.has_settled
         if config.solver == "adam" or not is_settled or "motion_latent" in moving:
             return Adam(moving, stage.learning_rate, config.support_refresh)
-        fixed = {name: tensor for name, tensor in moving.items() if name != "log_alpha"}
-        factors = {name: self.weights[name] * stage.factor(name) for name in stage.terms}
-        return GaussNewton(fixed, Metric(problem, fixed, factors))
+        free = {name: tensor for name, tensor in moving.items() if name != "log_alpha"}
+        return GaussNewton(free, Metric(problem, free, factors(config, stage)))
 
     def _is_done(self, record: _Record, span: int) -> bool:
         """The energy has fallen by less than ``config.enough`` over the last ``span`` states."""
@@ -302,10 +302,11 @@ class _Record:
         return f"stopped at iteration {state}: {names} is not finite"
 
 
+def factors(config: OptimizationConfig, stage: Stage) -> dict[str, float]:
+    """What each of the stage's terms is multiplied by: λ, and what the stage makes of it."""
+    weight = weights(config)
+    return {name: weight[name] * stage.factor(name) for name in stage.terms}
+
+
 def _copies(moving: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in moving.items()}
-
-
-def descent(problem: Problem, clock: Callable[[], float] = time.monotonic) -> Descent:
-    """Of ``config.solver``, for whoever runs stages one by one."""
-    return Descent(problem, clock)

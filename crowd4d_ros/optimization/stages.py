@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
@@ -15,18 +16,18 @@ SMOOTHNESS = ("tau", "gamma", "theta")
 
 @dataclass(frozen=True)
 class Stage:
-    """variables: what moves. terms: energies, by their names in ``weights``. smoothing: factor on SMOOTHNESS."""
+    """variables: what moves. terms: energies, by their names in ``weights``. shares: what is made of their λ."""
 
     name: str
     variables: tuple[str, ...]
     terms: tuple[str, ...]
     iterations: int
     learning_rate: float
-    smoothing: float = 1.0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def factor(self, term: str) -> float:
         """What this stage makes of the term's λ."""
-        return self.smoothing if term in SMOOTHNESS else 1.0
+        return self.shares.get(term, 1.0)
 
 
 def stages(config: OptimizationConfig, coupling: Coupling = COUPLINGS["hsip"]) -> tuple[Stage, ...]:
@@ -65,7 +66,11 @@ def stages(config: OptimizationConfig, coupling: Coupling = COUPLINGS["hsip"]) -
             ),
             config.stage3_iterations,
             config.stage3_learning_rate,
-            config.stage3_smoothing,
+            {
+                **dict.fromkeys(SMOOTHNESS, config.stage3_smoothing),
+                # a narrower Eq. 18 that pulls as hard at a surface that is far off
+                "hsip_y": config.hsip_height_width / config.stage3_height_width,
+            },
         ),
     )
     if not 0 <= config.stages <= len(table):

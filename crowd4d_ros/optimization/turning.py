@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from crowd4d_ros.body.rotations import SERIES_BELOW
+from crowd4d_ros.body.rotations import angle_per_sine
 from crowd4d_ros.body.tangent import cross, dot, gradient
 
 
 def quaternions(rotations: Tensor) -> Tensor:
-    """(3, 3, …) → (4, …) unit, w first: ``matrix_to_quaternion`` with the components first."""
+    """(3, 3, …) → (4, …) unit, w first: ``matrix_to_quaternion`` with the components first, and without a gradient."""
     (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = rotations.detach()
     x, y, z = m21 - m12, m02 - m20, m10 - m01
     even, odd = 1 + m00, m11 + m22
@@ -42,12 +43,8 @@ def relative_log(a: Tensor, b: Tensor) -> Tensor:
     wa, va, wb, vb = a[0], a[1:], b[0], b[1:]
     cosine = (wa * wb).add_(dot(va, vb))
     vector = (wa * vb).addcmul_(wb, va, value=-1).sub_(cross(va, vb))
-    squared = dot(vector, vector)
-    small = squared < SERIES_BELOW
-    sine = torch.where(small, 1.0, squared).sqrt_()
-    series = 2 + squared * (1 / 3 + squared * 3 / 20)  # 2 asin(s)/s
-    per_sine = torch.where(small, series, 2 * torch.atan2(sine, cosine.abs()) / sine)
-    return vector.mul_(per_sine.copysign_(cosine))
+    # q and −q are one rotation: of the two, the turn of at most π
+    return vector.mul_(angle_per_sine(dot(vector, vector), cosine.abs()).copysign_(cosine))
 
 
 def steps(rotations: Tensor, quaternion: Tensor, lasting: Tensor) -> Tensor:
@@ -70,12 +67,14 @@ class _Steps(torch.autograd.Function):
     def forward(ctx: Any, rotations: Tensor, quaternion: Tensor, lasting: Tensor) -> Tensor:
         log = relative_log(quaternion[..., :-1], quaternion[..., 1:])
         held = log * lasting
-        torques = torch.nn.functional.pad(held, (1, 0))
+        torques = rotations.new_zeros(rotations.shape[1:])
+        torques[..., 1:] = held
         torques[..., :-1] -= held
         ctx.save_for_backward(rotations, torques)
         return (log * held).sum((0, 2))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rotations, torques = ctx.saved_tensors
         return gradient(rotations, 2 * gradients[0][:, None] * torques), None, None
@@ -89,6 +88,7 @@ class _Distances(torch.autograd.Function):
         return (log * log).sum((0, 2))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rotations, log = ctx.saved_tensors
         return gradient(rotations, 2 * gradients[0][:, None] * log), None, None
