@@ -62,6 +62,11 @@ class RandomInitializer:
         self.resets = 0
         self._stream = Stream(FRAMES)
         self._windows = 0
+        self.perception = self
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"frames observed": len(self.frames)}
 
     def push(self, frame: Frame) -> list[CrowdWindow]:
         self.frames.append(frame)
@@ -171,6 +176,7 @@ def test_a_video_becomes_results_and_a_bag_with_nothing_lost(
     assert [round(float(frame.image.mean()) / 10) for frame in taken.frames] == list(range(FRAMES))
     assert_array_equal(taken.intrinsics.K, INTRINSICS.K)
     assert taken.resets == 1
+    assert initializer.counters["frames observed"] == FRAMES
 
     results = read_results(out)
     assert_array_equal(results.crowd["frames"], np.arange(FRAMES))
