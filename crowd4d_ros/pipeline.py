@@ -12,8 +12,9 @@ import torch
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config
 from crowd4d_ros.device import choose_device, limit_threads
-from crowd4d_ros.interaction.anchors import COUPLINGS, coupling, own_places
+from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling, coupling, own_places
 from crowd4d_ros.interaction.point_cloud import scene_interaction_points, without_people
+from crowd4d_ros.interaction.proxy import Proxy
 from crowd4d_ros.interaction.scale import ScaleError, initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, SurfaceError, build_surface
 from crowd4d_ros.optimization.evidence import tensor_like
@@ -66,18 +67,8 @@ class Pipeline:
         except (ScaleError, SurfaceError) as error:
             return self._without_scene(scaled(placed, alpha0), world, alpha0, error, began)
         proxy = self.coupling.anchor(window, joints, lowest, surface, config.interaction)
-        solution = optimize(
-            window,
-            proxy,
-            self.body,
-            self.prior,
-            config.optimization,
-            coupling=self.coupling,
-            scale_is_stable=world.scale_is_stable or window.scale_source in METRIC,
-            previous=world.last,
-            motion_prior=self.motion_prior,
-            began=began,
-        )
+        is_stable = world.scale_is_stable or window.scale_source in METRIC
+        solution = self._optimized(window, proxy, self.coupling, world, is_stable, began)
         terrain = sipc * solution.alpha, surface.scaled(solution.alpha)
         motion = _crowd_motion(window, solution, alpha0, *terrain, proxy.mode)
         return motion, world.after(motion, solution.scale_is_stable)
@@ -106,6 +97,22 @@ class Pipeline:
         _, lowest = self.body.lowest_vertex(betas, pose, orient, transl)
         return joints.cpu().numpy().astype(float), lowest.cpu().numpy().astype(float)
 
+    def _optimized(
+        self, window: CrowdWindow, proxy: Proxy, coupling: Coupling, world: World, scale_is_stable: bool, began: float
+    ) -> Solution:
+        return optimize(
+            window,
+            proxy,
+            self.body,
+            self.prior,
+            self.config.optimization,
+            coupling=coupling,
+            scale_is_stable=scale_is_stable,
+            previous=world.last,
+            motion_prior=self.motion_prior,
+            began=began,
+        )
+
     def _without_scene(
         self, window: CrowdWindow, world: World, alpha0: float, reason: Exception, began: float
     ) -> tuple[CrowdMotion, World]:
@@ -113,18 +120,7 @@ class Pipeline:
         log.warning("%s", warning)
         joints, lowest = self._posed(window.motion)
         proxy = own_places(window, joints, lowest, None, self.config.interaction)
-        solution = optimize(
-            window,
-            proxy,
-            self.body,
-            self.prior,
-            self.config.optimization,
-            coupling=COUPLINGS["none"],
-            scale_is_stable=world.scale_is_stable,
-            previous=world.last,
-            motion_prior=self.motion_prior,
-            began=began,
-        )
+        solution = self._optimized(window, proxy, COUPLINGS["none"], world, world.scale_is_stable, began)
         solution = replace(solution, warnings=(warning, *solution.warnings))
         motion = _crowd_motion(window, solution, alpha0, np.zeros((0, 3)), None, proxy.mode)
         return motion, replace(world, last=LastWindow.of(motion))

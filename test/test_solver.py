@@ -13,7 +13,7 @@ from crowd4d_ros.interaction.point_cloud import scene_interaction_points
 from crowd4d_ros.interaction.proxy import Proxy, anchor_proxies
 from crowd4d_ros.interaction.scale import initial_scale, scaled
 from crowd4d_ros.interaction.surface import Surface, build_surface
-from crowd4d_ros.optimization import energies, solver
+from crowd4d_ros.optimization import energies
 from crowd4d_ros.optimization.evidence import nearest_valid
 from crowd4d_ros.optimization.solver import Solution, optimize
 from crowd4d_ros.optimization.stages import stages, weights
@@ -296,7 +296,7 @@ def test_the_schedule_is_table_1():
     assert set(first.variables) == {"betas", "pelvis", "global_orient", "log_alpha"}
     assert set(second.variables) == {"betas", "pelvis", "global_orient", "latent"}
     assert "hsip_xz" not in second.terms
-    assert solver.weights(CONFIG).keys() >= set(first.terms) | set(second.terms)
+    assert weights(CONFIG).keys() >= set(first.terms) | set(second.terms)
 
 
 def test_a_stage_ends_once_its_energy_hardly_falls_and_never_early_when_told_so(body, prior):

@@ -11,8 +11,7 @@ from torch import Tensor
 from crowd4d_ros.body.smpl import UP
 from crowd4d_ros.optimization.evidence import tensor_like
 from crowd4d_ros.optimization.problem import Problem
-from crowd4d_ros.optimization.solver import factors
-from crowd4d_ros.optimization.stages import Stage
+from crowd4d_ros.optimization.stages import Stage, factors
 
 MISSED = 1e-5
 """metres: lower than the support set's lowest vertex by less is a matter of rounding."""

@@ -40,7 +40,7 @@ class Given:
     """What the energies are computed from, (N, T, …), as ``Problem`` has it before it packs it.
 
     observed, has_proxy: (N, T); initial: (N, T, 23, 3, 3) the initial pose; point: (N, T, 3), reach: (N, T), Eq. 17's;
-    probe: (N, T, 2) pixels of Eq. 20; to_keypoints: (K, 24 + 11); landmarks: (11,) of ``VERTICES``; graph: Eq. 21's.
+    probe: (N, T, 2) pixels of Eq. 20; to_keypoints: (K, 24 + 11); landmarks: (11,) of ``VERTICES``.
     """
 
     seen: Evidence
@@ -52,7 +52,6 @@ class Given:
     probe: Tensor
     to_keypoints: Tensor
     landmarks: Tensor
-    graph: energies.Neighbours
 
     @classmethod
     def of(cls, window: CrowdWindow, proxy: Proxy, config: OptimizationConfig, like: Tensor) -> Given:
@@ -69,15 +68,6 @@ class Given:
             probe=probe[..., 0, :],
             to_keypoints=sources_to_keypoints(like, config.leg_change)[: config.keypoints],
             landmarks=torch.tensor(list(VERTICES.values()), device=like.device),
-            graph=energies.neighbours(
-                proxy.point,
-                window.valid & proxy.valid & (config.weight_crowd > 0),
-                config.crowd_stride,
-                config.crowd_neighbours,
-                config.crowd_radius,
-                config.crowd_width,
-                window.observed if config.crowd_hidden_only else None,
-            ),
         )
 
 
@@ -161,7 +151,7 @@ class MeshProblem(Problem):
             "theta": lambda: self._steps(rotations[..., 1:, :, :]),
             "crowd": lambda: energies.crowd(
                 pelvis,
-                given.graph,
+                self.graph,
                 config.crowd_stride,
                 config.crowd_direction,
                 config.crowd_metres,

@@ -74,7 +74,9 @@ class Problem:
         self.pack = pack = Packing.of(seen.valid, body.v_template)
         self.has_proxy = self.valid & self._tensor(proxy.valid, torch.bool)
         # a bridged frame's initial body is on a straight line: neighbours know better where it is across the ground
-        self.is_observed = self._tensor(window.observed)
+        is_observed = self._tensor(window.observed, torch.bool)
+        self.has_own_place = self.has_proxy & is_observed
+        self.observed = pack.packed(is_observed)[None].to(body.v_template.dtype)
         self.scene_tree = cKDTree(proxy.scene_points)
         self.reference, self.point, self.reach = (self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range))
         self.foothold = self.point[..., UP]
@@ -160,12 +162,10 @@ class Problem:
                 energies.plane_anchor(roots.mT, lowest).mT[:, None],
                 alpha,
                 self.probe_pixels,
-                pack.packed(self.is_observed)[None],
+                self.observed,
                 seen_only=False,
             ),
-            "hsip_xz": lambda: energies.hsip_xz(
-                pelvis, self.point, self.reach, alpha, has_proxy & (self.is_observed > 0)
-            ),
+            "hsip_xz": lambda: energies.hsip_xz(pelvis, self.point, self.reach, alpha, self.has_own_place),
             "hsip_y": lambda: energies.hsip_y(lowest_y, self.foothold, alpha, has_proxy, height_width),
             "joint_distance": lambda: self._joint_distance(landmarks, lowest_y, alpha),
             "depth": lambda: energies.depth(pelvis, self.reference, alpha, config.depth_metres, has_proxy),

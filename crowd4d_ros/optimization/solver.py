@@ -20,7 +20,7 @@ from crowd4d_ros.interaction.proxy import Proxy
 from crowd4d_ros.optimization.lm import GaussNewton
 from crowd4d_ros.optimization.metric import Metric
 from crowd4d_ros.optimization.problem import Problem, array
-from crowd4d_ros.optimization.stages import Stage, stages, weights
+from crowd4d_ros.optimization.stages import Stage, factors, stages
 from crowd4d_ros.priors.motion import MotionPrior
 from crowd4d_ros.priors.pose import PosePrior
 from crowd4d_ros.window import BodyMotion, CrowdWindow, FloatArray
@@ -300,12 +300,6 @@ class _Record:
         state = self.seen + first
         del self.rows[self.seen :], self.seconds[self.seen :]
         return f"stopped at iteration {state}: {names} is not finite"
-
-
-def factors(config: OptimizationConfig, stage: Stage) -> dict[str, float]:
-    """What each of the stage's terms is multiplied by: λ, and what the stage makes of it."""
-    weight = weights(config)
-    return {name: weight[name] * stage.factor(name) for name in stage.terms}
 
 
 def _copies(moving: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -108,3 +108,9 @@ def weights(config: OptimizationConfig) -> dict[str, float]:
         "upright": config.weight_upright,
         "initial_pose": config.weight_initial_pose,
     }
+
+
+def factors(config: OptimizationConfig, stage: Stage) -> dict[str, float]:
+    """What each of the stage's terms is multiplied by: λ, and what the stage makes of it."""
+    weight = weights(config)
+    return {name: weight[name] * stage.factor(name) for name in stage.terms}
