@@ -52,6 +52,17 @@ class KeypointsConfig:
     min_presence: float = value(0.3, "[0, 1]", "with it, precision 1.00 and recall .96 of boxes on vtest")
     doubtful_confidence: float = value(0.35, "[0, 1]", "below tracking.begin_confidence: begins no track")
     same_pose: float = value(0.06, "box heights", "mean keypoint distance of two boxes on one person")
+    leap: float = value(0.2, "box heights", "a pose found so far from where it was expected is somebody else's")
+    covered: float = value(
+        0.9,
+        "of a mask",
+        "within those of surer people: 24 of 28 false boxes of rendered videos, between two people; 16 of 4842 others",
+    )
+    mask_share: float = value(
+        0.5, "1", "of the way from a box's sides to its mask's: four rendered videos, errors of .020 heights, not .023"
+    )
+    mask_alone: float = value(0.15, "IoU", "boxes that share more keep to themselves: masks leak into people beside")
+    mask_reach: float = value(0.1, "box heights", "at most of that way is believed: masks leak, and lack hidden parts")
 
 
 @dataclass(frozen=True)

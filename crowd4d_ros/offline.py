@@ -1,8 +1,8 @@
 """A recording in, a 4D crowd out: every frame, as fast as the machine allows, without a ROS graph.
 
-A frame is read when the one before has been observed. While a window is optimised, the next one is prepared in a
-thread of its own, and no further one: nothing queues up. What is finished is on disk (io.resume), so an interrupted
-run continues where it stopped.
+While a frame is observed the next one is read, and while a window is optimised the next one is prepared, in threads of
+their own, and no further ones: nothing queues up. In another one the windows before are drawn. What is finished is on
+disk (io.resume), so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, FrameObservation
 from crowd4d_ros.world import World
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 VIDEO_BYTES = 0.25
 """of overlay.mp4 per pixel and frame, generously; measured 0.06 to 0.15 for MPEG-4."""
@@ -111,8 +114,9 @@ def reconstruct(
     with collecting() as warnings:
         run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline, warnings)
         try:
-            run.reconstruct()
-            run.write()
+            with run.drawing() as overlay:
+                run.reconstruct()
+                run.write(overlay)
         except KeyboardInterrupt:
             run.keep()
             raise Interrupted(
@@ -145,7 +149,8 @@ class _Run:
         stated = {name: value for name, value in asdict(options).items() if name not in ("out", "bag", "keep_work")}
         stated["intrinsics"] = plain(self.intrinsics)
         self.work = WorkFolder(options.out, key_of(options.input, stated, config))
-        self._stopping = threading.Event()
+        self._stopping, self._abandoned = threading.Event(), threading.Event()
+        self._is_there: SimpleQueue[bool] = SimpleQueue()
         self.seconds: dict[str, float] = defaultdict(float, self.work.recall("seconds", {}))
         self.counts: dict[str, int] = self.work.recall("counts", {})
         self.warnings = warnings
@@ -159,7 +164,7 @@ class _Run:
     def reconstruct(self) -> None:
         """Every window of the input, each into the work folder."""
         world, number = self.work.world(), 0
-        with _progress("reconstructing", self.source.count) as bar, self._ahead(self._windows(bar)) as windows:
+        with _progress("reconstructing", self.source.count) as bar, self._prepared(bar) as windows:
             for window in windows:
                 if number >= self.work.num_windows:
                     with self._timed("optimization"):
@@ -167,21 +172,48 @@ class _Run:
                     self.work.finish_window(motion, world)
                     self._remember()
                 number += 1
+                self._is_there.put(True)
                 bar.set_postfix(windows=number, people=len(window.track_ids))
+        self._is_there.put(False)
 
     @contextmanager
-    def _ahead(self, windows: Iterator[CrowdWindow]) -> Iterator[Iterator[CrowdWindow]]:
-        """``windows``, the next of which is made in another thread while one is worked on. It ends with the block."""
-        with ThreadPoolExecutor(1, "windows") as thread:
-
-            def taken() -> Iterator[CrowdWindow]:
-                following = thread.submit(next, windows, None)
-                while (window := following.result()) is not None:
-                    following = thread.submit(next, windows, None)
-                    yield window
-
+    def drawing(self) -> Iterator[Future[None]]:
+        """In another thread overlay.mp4 and overlay.png of the windows as they are finished."""
+        with ThreadPoolExecutor(1, "overlay") as thread:
+            overlay = thread.submit(self._draw)
             try:
-                yield taken()
+                yield overlay
+            finally:
+                self._abandoned.set()
+                self._is_there.put(False)
+
+    def _draw(self) -> None:
+        """Until every window is there and drawn, or ``_abandoned``."""
+
+        def finished() -> Iterator[CrowdMotion]:
+            number = 0
+            while self._is_there.get():
+                yield self.work.motion(number)
+                number += 1
+
+        motions = finished()
+        first = next(motions, None)
+        stamps = first.stamps if first is not None else np.zeros(0)
+        fps = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else self.options.fps or 1.0
+        painter = OverlayPainter(self.pipeline.body, self.config.visualization)
+        known = motions if first is None else chain([first], motions)
+        for _ in write_overlay(self.options.out, self.source, known, painter, fps):
+            if self._abandoned.is_set():
+                return
+        # of the thread itself: most of the time it waits for windows
+        self.seconds["overlay"] += time.thread_time()
+
+    @contextmanager
+    def _prepared(self, bar: Any) -> Iterator[Iterator[CrowdWindow]]:
+        """``_windows``, none of which is prepared any more once the block ends."""
+        with _ahead(self._windows(bar), "windows") as windows:
+            try:
+                yield windows
             finally:
                 self._stopping.set()
 
@@ -194,24 +226,25 @@ class _Run:
             last = observations.index
             yield from self._made(self.initializer.adding(observations))
             bar.update()
-        for frame in self.source:
-            if self._stopping.is_set():
-                return
-            if frame.index <= last:
-                continue
-            try:
-                with self._timed("perception"):
-                    if state:
-                        self.initializer.perception.restore(state)
-                        state = {}
-                    observations = self.initializer.observe(frame)
-            except StreamError as error:
-                log.warning(str(error))
-                continue
-            self.work.add_observations(observations, self.initializer.perception.state())
-            self.counts = self.initializer.perception.counts
-            yield from self._made(self.initializer.adding(observations))
-            bar.update()
+        with _ahead(iter(self.source), "frames") as frames:
+            for frame in frames:
+                if self._stopping.is_set():
+                    return
+                if frame.index <= last:
+                    continue
+                try:
+                    with self._timed("perception"):
+                        if state:
+                            self.initializer.perception.restore(state)
+                            state = {}
+                        observations = self.initializer.observe(frame)
+                except StreamError as error:
+                    log.warning(str(error))
+                    continue
+                self.work.add_observations(observations, self.initializer.perception.state())
+                self.counts = self.initializer.perception.counts
+                yield from self._made(self.initializer.adding(observations))
+                bar.update()
         self.work.flush()
         bar.set_description("optimizing")
         yield from self._made(self.initializer.ending())
@@ -226,21 +259,15 @@ class _Run:
                 return
             yield window
 
-    def write(self) -> None:
-        """Every file, from the work folder."""
+    def write(self, overlay: Future[None]) -> None:
+        """Every file, from the work folder. overlay: drawn meanwhile."""
         out = self.options.out
         results = ResultWriter(out, self.config, self.pipeline.body)
-        stamps: list[int] = []
         for motion in self.work.motions():
             results.add(motion)
-            stamps += motion.stamps[motion.is_new].tolist()
-        fps = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else self.options.fps or 1.0
-        painter = OverlayPainter(self.pipeline.body, self.config.visualization)
-        with self._timed("overlay"), _progress("drawing", self.source.count) as bar:
-            for _ in write_overlay(out, self.source, self.work.motions(), painter, fps):
-                bar.update()
         if self.options.bag:
             self._write_bag()
+        overlay.result()
         results.close(self._report(results))
         cameras = json.loads((out / "cameras.json").read_text())
         tracks, surface = read_tracks(out / "tracks.csv"), read_surface(out / "surface.ply")
@@ -295,6 +322,20 @@ class _Run:
             yield
         finally:
             self.seconds[step] += time.perf_counter() - begin
+
+
+@contextmanager
+def _ahead(items: Iterator[T], name: str) -> Iterator[Iterator[T]]:
+    """``items``, the next of which is made in another thread while one is worked on."""
+    with ThreadPoolExecutor(1, name) as thread:
+
+        def taken() -> Iterator[T]:
+            following = thread.submit(next, items, None)
+            while (item := following.result()) is not None:
+                following = thread.submit(next, items, None)
+                yield item
+
+        yield taken()
 
 
 def _intrinsics(options: Options, source: FrameSource) -> Intrinsics:

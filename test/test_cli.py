@@ -23,6 +23,7 @@ from crowd4d_ros.initialization.initializer import StreamError
 from crowd4d_ros.io.camera import write_camera_info
 from crowd4d_ros.io.results import read_results
 from crowd4d_ros.offline import Interrupted, Options, reconstruct
+from crowd4d_ros.visualization.overlay import OverlayPainter
 from crowd4d_ros.window import CrowdMotion, Frame, FrameObservations
 from crowd4d_ros.world import World
 
@@ -152,7 +153,7 @@ def test_interrupted_it_continues_where_it_stopped(recording: tuple[Path, Path],
     assert continued.restored == stopped.observed[-1], "the tracker remembers who is who"
     assert len(continued.stepped) == 2, "the finished window is not optimised again"
     run(recording, tmp_path / "b")
-    for name in ("tracks.csv", "cameras.json", "surface.ply"):
+    for name in ("tracks.csv", "cameras.json", "surface.ply", "overlay.mp4", "overlay.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert not (tmp_path / "a" / ".work").exists()
 
@@ -173,6 +174,46 @@ def test_the_next_window_is_prepared_while_one_is_optimised(recording: tuple[Pat
 
     run(recording, tmp_path, Patient())
     assert len(crowd.stepped) == 3
+
+
+def test_windows_are_drawn_while_later_ones_are_optimised(
+    recording: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = threading.Event()
+    draw = OverlayPainter.draw
+
+    def drawing(self: OverlayPainter, image: Any, motion: CrowdMotion, t: int) -> Any:
+        drawn.set()
+        return draw(self, image, motion, t)
+
+    class Patient(Crowd):
+        def step(self, window: CrowdMotion, world: World) -> tuple[CrowdMotion, World]:
+            assert not self.stepped or drawn.wait(10), "the first window is not drawn before the second is done"
+            return super().step(window, world)
+
+    monkeypatch.setattr(OverlayPainter, "draw", drawing)
+    run(recording, tmp_path / "a", Patient())
+    run(recording, tmp_path / "b")
+    for name in ("overlay.mp4", "overlay.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_nothing_half_drawn_is_left_by_an_interrupted_run(recording: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(recording, tmp_path, Crowd(stop_at_window=2))
+    assert {path.name for path in tmp_path.iterdir()} == {".work"}
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("overlay")]
+
+
+def test_what_fails_in_the_drawing_is_told(
+    recording: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ConfigError("no such colour")
+
+    monkeypatch.setattr(OverlayPainter, "draw", broken)
+    with pytest.raises(ConfigError, match="no such colour"):
+        run(recording, tmp_path)
 
 
 def test_what_fails_in_the_preparation_is_told(recording: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from crowd4d_ros.config import Config, DetectionConfig
 from crowd4d_ros.initialization import masks
 from crowd4d_ros.initialization.detection import Detections, Image, box_iou
-from crowd4d_ros.initialization.following import Followed
+from crowd4d_ros.initialization.following import Followed, towards_masks
 from crowd4d_ros.initialization.keypoints import Crops, Poses
-from crowd4d_ros.initialization.perception import Perception
+from crowd4d_ros.initialization.perception import Perception, covered
 from crowd4d_ros.window import NUM_KEYPOINTS, FloatArray, Frame, FrameObservations, IntArray, Intrinsics
 
 FPS, SIZE = 10, (320, 240)
@@ -191,6 +191,52 @@ def test_people_move_with_their_tracks() -> None:
     nearer = still.moved(np.array([7]), np.array([[0.0, 0, 6]]))
     np.testing.assert_allclose(nearer.boxes[0, 2:] / box[0, 2:], np.exp(0.1))
     np.testing.assert_allclose(nearer.center, still.center)
+
+
+def upright(*boxes: tuple[int, int, int, int]) -> Poses:
+    """People whose masks fill their boxes, left, top, width and height, and whose keypoints reach to the corners."""
+    corners = np.array(boxes, float)
+    return Poses(
+        keypoints_2d=corners[:, None, :2]
+        + np.resize([[0, 0], [0, 1], [1, 0], [1, 1]], (NUM_KEYPOINTS, 2)) * (corners[:, None, 2:] - 1),
+        confidence=np.ones((len(boxes), NUM_KEYPOINTS)),
+        landmarks_3d=np.zeros((len(boxes), NUM_KEYPOINTS, 3)),
+        presence=np.ones(len(boxes)),
+        masks=tuple(masks.encode(np.ones((h, w), bool), (x, y), SIZE[::-1]) for x, y, w, h in boxes),
+        aims=Crops.around(corners, 1.25),
+    )
+
+
+def test_sides_go_part_of_the_way_to_those_of_the_mask() -> None:
+    share, reach = CONFIG.keypoints.mask_share, CONFIG.keypoints.mask_reach
+    people = upright((100, 50, 22, 58), (200, 50, 20, 60))
+    boxes = np.array([[98.0, 50, 20, 60], [160, 50, 20, 60]])
+    drawn = towards_masks(boxes, people.masks, SIZE[1], CONFIG.keypoints)
+    np.testing.assert_allclose(drawn[0], [98 + 2 * share, 50, 20 + 2 * share, 60 - 2 * share])
+    np.testing.assert_allclose(drawn[1], [160 + share * reach * 60, 50, 20, 60])
+    empty = (masks.encode(np.zeros(SIZE[::-1], bool)),) * 2
+    np.testing.assert_array_equal(towards_masks(boxes, empty, SIZE[1], CONFIG.keypoints), boxes)
+
+
+def test_beside_others_boxes_keep_to_themselves() -> None:
+    boxes = np.array([[100.0, 50, 20, 60], [108, 50, 20, 60]])
+    people = upright((100, 50, 28, 60), (100, 50, 28, 60))
+    np.testing.assert_array_equal(towards_masks(boxes, people.masks, SIZE[1], CONFIG.keypoints), boxes)
+
+
+def test_who_is_between_two_others_is_covered_by_both() -> None:
+    people = upright((100, 50, 20, 60), (120, 50, 20, 60), (110, 50, 20, 60), (130, 50, 20, 60), (200, 50, 20, 60))
+    np.testing.assert_allclose(covered(people, SIZE[::-1]), [0, 0, 1, 0.5, 0], atol=0.05)
+
+
+def test_a_pose_that_leaps_is_somebody_elses() -> None:
+    scene = walkers()
+    leap = 2 * INTERVAL + 1
+    scene.left[2, leap:] += 1.5 * CONFIG.keypoints.leap * HEIGHT
+    looking = perception(scene)
+    watch(scene, looking, stop=3 * INTERVAL)
+    assert scene.detected_in == [0, INTERVAL, 2 * INTERVAL, leap]
+    assert looking.lost == 1
 
 
 def test_overlap_is_shared_area_over_the_area_of_both() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crowd4d_ros.initialization.masks import area, decode, encode
+from crowd4d_ros.initialization.masks import area, bounds, decode, encode, window
 
 
 @pytest.fixture
@@ -45,7 +45,23 @@ def test_a_window_is_the_whole_image_with_zeros_around(
     np.testing.assert_array_equal(encode(window, corner, shape), encode(whole))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+def test_a_part_and_the_bounds_are_those_of_the_whole(share: float, rng: np.random.Generator) -> None:
+    for shape in [(1, 1), (12, 8), (5, 31)]:
+        mask = rng.random(shape) < share
+        runs = encode(mask)
+        low = rng.integers(0, shape)[::-1]
+        high = np.array([rng.integers(low[0], shape[1] + 1), rng.integers(low[1], shape[0] + 1)])
+        part = mask[low[1] : high[1], low[0] : high[0]]
+        np.testing.assert_array_equal(window(runs, low, high, shape[0]), part)
+        rows, columns = np.nonzero(mask)
+        inside = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1] if mask.any() else [np.nan] * 4
+        np.testing.assert_array_equal(bounds(runs, shape[0]), inside)
+
+
 def test_no_runs_are_nobody_and_foreign_runs_are_refused() -> None:
     assert not decode(np.zeros(0, np.uint32), 3, 4).any()
+    assert not window(np.zeros(0, np.uint32), np.array([1, 1]), np.array([4, 2]), 3).any()
+    assert np.isnan(bounds(np.zeros(0, np.uint32), 3)).all()
     with pytest.raises(ValueError, match="does not fit an image of 4x3"):
         decode(np.array([5, 2]), 3, 4)

@@ -145,6 +145,15 @@ def test_weak_boxes_continue_a_track_but_begin_none(tracker: KalmanTracker) -> N
     assert (ids[1] == UNCONFIRMED).all()
 
 
+def test_who_is_nobody_of_their_own_continues_a_track_but_begins_none(tracker: KalmanTracker) -> None:
+    boxes = Detections(np.array([[100.0, 200, WIDTH, HEIGHT], [500, 200, WIDTH, HEIGHT]]), np.full(2, STRONG))
+    for frame in range(3 * CONFIRM):
+        alone = np.array([frame < CONFIRM, False])
+        ids = tracker.update(boxes, int(frame * 1e9 / FPS) + 1, own=alone)
+    assert ids[0] != UNCONFIRMED
+    assert ids[1] == UNCONFIRMED
+
+
 def test_a_sign_that_seldom_looks_like_a_person_is_given_up(tracker: KalmanTracker) -> None:
     frames = 70
     confidence = np.full((1, frames), WEAK)

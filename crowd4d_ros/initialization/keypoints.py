@@ -129,7 +129,7 @@ class Crops(NamedTuple):
         for crop, affine in zip(result, self.to_image, strict=True):
             sampling = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             pixels = cv2.warpAffine(image, affine, (CROP, CROP), flags=sampling)
-            np.divide(pixels[..., ::-1], np.float32(255), out=crop)
+            np.divide(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.float32(255), out=crop)
         return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crowd4d_ros.window import BoolArray, IntArray
+from crowd4d_ros.window import BoolArray, FloatArray, IntArray
 
 RunLengths = NDArray[np.uint32]
 
@@ -37,6 +37,31 @@ def decode(runs: IntArray, height: int, width: int) -> BoolArray:
         raise ValueError(f"a mask of {int(np.sum(runs))} pixels does not fit an image of {width}x{height}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape((height, width), order="F")
+
+
+def window(runs: IntArray, low: IntArray, high: IntArray, height: int) -> BoolArray:
+    """A mask from ``low`` to ``high``, (2,) column and row, of an image so high: (h, w). The cost is its own.
+
+    No runs at all are an empty mask.
+    """
+    columns = int(high[0] - low[0])
+    if len(runs) == 0:
+        return np.zeros((int(high[1] - low[1]), columns), bool)
+    bounds = np.clip(np.cumsum(runs, dtype=np.int64) - low[0] * height, 0, columns * height)
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(bounds, prepend=0))
+    return flat.reshape((height, columns), order="F")[low[1] : high[1]]
+
+
+def bounds(runs: IntArray, height: int) -> FloatArray:
+    """(4,) left, top, width and height of what is inside, pixels of an image so high; NaN where nothing is."""
+    ends = np.cumsum(runs, dtype=np.int64)
+    begins, ends = ends[:-1:2], ends[1::2] - 1
+    if not len(ends):
+        return np.full(4, np.nan)
+    (left, top), (right, bottom) = np.divmod(begins, height), np.divmod(ends, height)
+    across = right > left  # on from the foot of a column to the head of the next
+    first, last = np.where(across, 0, top).min(), np.where(across, height - 1, bottom).max()
+    return np.array([left[0], first, right[-1] + 1 - left[0], last + 1 - first], float)
 
 
 def area(runs: IntArray) -> int:

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from crowd4d_ros.config import Config, KeypointsConfig
 from crowd4d_ros.initialization import masks
 from crowd4d_ros.initialization.detection import Detections, Detector, Image, NanoDet
-from crowd4d_ros.initialization.following import Followed
+from crowd4d_ros.initialization.following import Followed, towards_masks
 from crowd4d_ros.initialization.keypoints import BlazePose, Crops, KeypointEstimator, Poses
 from crowd4d_ros.initialization.tracking import UNCONFIRMED, KalmanTracker, Tracker
 from crowd4d_ros.lens import rectify
@@ -104,16 +104,20 @@ class Perception:
         detections, poses = (
             self._detect(frame, expected) if self._is_due(frame.stamp) else self._follow(frame, expected)
         )
-        visible = poses.presence > self._config.keypoints.min_presence
+        config, height = self._config.keypoints, frame.image.shape[0]
+        visible = poses.presence > config.min_presence
+        boxes = towards_masks(detections.boxes, poses.masks, height, config)
+        detections = Detections(np.where(visible[:, None], boxes, detections.boxes), detections.confidence)
         # a box without a visible pose is seldom a person: it may continue a track, never begin one
-        doubtful = np.minimum(detections.confidence, self._config.keypoints.doubtful_confidence)
+        doubtful = np.minimum(detections.confidence, config.doubtful_confidence)
         strength = np.where(visible, detections.confidence, doubtful)
+        own = covered(poses, frame.image.shape) < config.covered
         looks = appearance(frame.image, poses)
-        ids = self._tracker.update(Detections(detections.boxes, strength), frame.stamp, looks)
+        ids = self._tracker.update(Detections(detections.boxes, strength), frame.stamp, looks, own)
         named = np.flatnonzero(ids != UNCONFIRMED)
-        begun = np.flatnonzero((ids != UNCONFIRMED) | (strength >= self._config.tracking.begin_confidence))
+        begun = np.flatnonzero((ids != UNCONFIRMED) | own & (strength >= self._config.tracking.begin_confidence))
         self._followed = Followed.of(
-            detections.take(begun), visible[begun], poses.take(begun), self._config.keypoints.margin, ids[begun]
+            detections.take(begun), visible[begun], poses.take(begun), config.margin, ids[begun]
         )
         poses = poses.take(named)
         return FrameObservations(
@@ -132,15 +136,18 @@ class Perception:
         return self._detected_at == NEVER or stamp - self._detected_at >= self._config.detection.interval_s * 1e9
 
     def _follow(self, frame: Frame, expected: Followed) -> tuple[Detections, Poses]:
-        """Those whom the last frame told the place of; everybody, where one of them is not to be seen any more."""
+        """Those whom the last frame told the place of; everybody, where one of them is not to be seen there."""
         config = self._config.keypoints
         poses = self._estimator.estimate(frame.image, expected.crops)
-        visible = poses.presence > config.min_presence
-        found = Detections(expected.boxes_of(poses, visible), expected.confidence)
+        step, reach = expected.steps_to(poses), config.leap * expected.boxes[:, 3]
+        visible = (poses.presence > config.min_presence) & (np.linalg.norm(step, axis=-1) < reach)
+        step[~visible] = 0.0
+        boxes = np.concatenate([expected.boxes[:, :2] + step, expected.boxes[:, 2:]], -1)
+        found = Detections(boxes, expected.confidence)
         kept = distinct(found, poses, config)
         if len(kept) < len(expected) or (expected.visible & ~visible).any():
             self.lost += 1
-            held = replace(expected, boxes=found.boxes, visible=visible)
+            held = replace(expected, boxes=boxes, visible=visible)
             return self._detect(frame, held.take(kept), poses.take(kept))
         return found.take(kept), poses.take(kept)
 
@@ -179,20 +186,39 @@ def distinct(detections: Detections, poses: Poses, config: KeypointsConfig) -> I
     return order[kept[order]]
 
 
+def covered(poses: Poses, shape: tuple[int, ...]) -> FloatArray:
+    """(n,) the share of each one's mask, within its keypoints' bounds, that lies in masks of those before it.
+
+    A box between two people shows either of them, or a pose mixed of both. shape: (height, width, …) of the image.
+    """
+    low, high = _windows(poses, shape)
+    shares = np.zeros(len(low))
+    for row in range(1, len(low)):
+        near = np.flatnonzero(((low[:row] < high[row]) & (high[:row] > low[row])).all(-1))
+        own = masks.window(poses.masks[row], low[row], high[row], shape[0])
+        others = [masks.window(poses.masks[other], low[row], high[row], shape[0]) for other in near]
+        shares[row] = (own & np.any(others, 0)).sum() / max(own.sum(), 1) if others else 0.0
+    return shares
+
+
+def _windows(poses: Poses, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
+    """(n, 2) columns and rows within the image between which everyone's keypoints are."""
+    limit = [shape[1], shape[0]]
+    low = np.clip(np.floor(poses.keypoints_2d.min(1)), 0, limit).astype(int)
+    return low, np.clip(np.ceil(poses.keypoints_2d.max(1)) + 1, 0, limit).astype(int)
+
+
 def appearance(image: Image, poses: Poses) -> FloatArray:
     """(n, bins) colours of each one's upper and lower clothes, summing to one; zeros where nothing shows."""
     shape = (COLOR_BINS,) * 3
     people = len(poses.masks)
     counts = np.zeros((people, len(LEVELS) - 1, *shape))
-    height, width = image.shape[:2]
-    for row, keypoints in enumerate(poses.keypoints_2d):
-        low = np.clip(np.floor(keypoints.min(0)), 0, [width, height]).astype(int)
-        high = np.clip(np.ceil(keypoints.max(0)) + 1, 0, [width, height]).astype(int)
+    for row, (keypoints, low, high) in enumerate(zip(poses.keypoints_2d, *_windows(poses, image.shape), strict=True)):
         if (high <= low).any():
             continue
         window = slice(low[1], high[1]), slice(low[0], high[0])
         colors = cv2.cvtColor(image[window], cv2.COLOR_BGR2Lab)
-        inside = masks.decode(poses.masks[row], height, width)[window].astype(np.uint8)
+        inside = masks.window(poses.masks[row], low, high, image.shape[0]).astype(np.uint8)
         heights = [keypoints[joints, 1].mean() - low[1] for joints in LEVELS]
         levels = np.clip(heights, 0, len(inside)).astype(int)
         for part, (top, bottom) in enumerate(pairwise(levels)):

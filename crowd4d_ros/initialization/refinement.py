@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from crowd4d_ros.body.keypoints import keypoints, longer_legs
+from crowd4d_ros.body.keypoints import KEYPOINTS, VERTICES, keypoints, sources_to_keypoints
+from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.rotations import compose
 from crowd4d_ros.body.smpl import BodyModel
+from crowd4d_ros.body.tangent import dot, exponential, turned
 from crowd4d_ros.config import MotionConfig
 from crowd4d_ros.priors.pose import GaussianPosePrior
 
@@ -24,6 +27,8 @@ LIMBS += [(14, 16), (19, 17), (22, 20), (3, 4), (5, 3), (6, 4)]
 """Pairs of keypoints whose direction the 3D landmarks know."""
 FEET = [[17, 19], [20, 22]]
 """Big toe and heel, left and right."""
+SHORTEST_BONE = 1e-6
+"""Metres, below which a bone has no direction."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,14 @@ def refine(
     root: Tensor,
     config: MotionConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Better pose (N, T, 23, 3), orient (N, T, 3) and root (N, T, 3), all with shape betas (N, 10)."""
-    code = prior.encode(pose).detach().clone().requires_grad_()
-    turn, shift = torch.zeros_like(orient, requires_grad=True), torch.zeros_like(root, requires_grad=True)
-    ray = torch.nn.functional.normalize(root + (evidence.R.mT @ evidence.t[..., None])[..., 0], dim=-1)
+    """Better pose (N, T, 23, 3), orient (N, T, 3) and root (N, T, 3) of valid frames, with shape betas (N, 10)."""
+    rows = evidence.valid.flatten().nonzero()[:, 0]
+    if not len(rows):
+        return pose, orient, root
+    problem = _Problem(evidence, body, betas, root, rows, config)
+    code = prior.encode(pose.flatten(0, 1)[rows]).detach().clone().requires_grad_()
+    facing = exponential(problem.packed(orient))
+    turn, shift = (torch.zeros_like(problem.root, requires_grad=True) for _ in range(2))
     optimizer = torch.optim.Adam(
         [
             {"params": [code], "lr": config.pose_rate},
@@ -78,94 +87,118 @@ def refine(
         betas=(config.momentum, 0.99),
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)
-    energies = _Energies(evidence, config)
     for _ in range(config.iterations):
-        offsets = body_keypoints(body, betas, prior.decode(code), compose(turn, orient))
-        energy = (
-            energies.reprojection(offsets, root + shift)
-            + energies.bones(offsets)
-            + energies.smoothness(offsets)
-            + energies.path(root + shift)
-            + energies.soles(offsets, root + shift)
-            + energies.depth((shift * ray).sum(-1))
-            + energies.prior(code)
-        )
+        energy = problem.energy(prior.rotations(code), turn, facing, shift)
+        energy = energy + config.prior_weight * code.square().sum()
         optimizer.zero_grad()
         energy.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
+
+    def unpacked(start: Tensor, refined: Tensor) -> Tensor:
+        return start.flatten(0, 1).index_copy(0, rows, refined).reshape(start.shape)
+
     with torch.no_grad():
-        return prior.decode(code), compose(turn, orient), root + shift
+        turned_by = compose(turn.mT, orient.flatten(0, 1)[rows])
+        moved = (problem.root + shift).mT
+        return unpacked(pose, prior.decode(code)), unpacked(orient, turned_by), unpacked(root, moved)
 
 
-class _Energies:
-    """Sums over people and frames of squared errors in sigmas. offsets: (N, T, 23, 3), root: (N, T, 3)."""
+class _Problem:
+    """Sums over V valid person-frames of squared errors in sigmas, bodies side by side as the last axis (body/tangent).
 
-    def __init__(self, evidence: Evidence, config: MotionConfig) -> None:
-        self.evidence, self.config = evidence, config
-        self.start, self.end = (torch.tensor(ends) for ends in zip(*LIMBS, strict=True))
-        self.bone_weight = torch.minimum(*(evidence.confidence[..., end] for end in (self.start, self.end)))
-        self.bone_direction = self._directions(evidence.landmarks)
-        step = evidence.seconds.diff()
-        self.step = step
-        self.middle = (step[1:] + step[:-1]) / 2
-        self.pair = evidence.valid[:, 1:] & evidence.valid[:, :-1]
-        self.triple = self.pair[:, 1:] & self.pair[:, :-1]
-        limb, torso = config.limb_acceleration, config.torso_acceleration
-        self.acceleration_sigma = evidence.pixels.new_full((evidence.pixels.shape[2], 1), limb)
-        self.acceleration_sigma[CENTRE] = torso
+    rows: (V) of N·T, in the order of person and time. root: (3, V).
+    """
 
-    def reprojection(self, offsets: Tensor, root: Tensor) -> Tensor:
-        seen, config = self.evidence, self.config
-        marked = root[..., None, :] + longer_legs(offsets, config.keypoint_legs)
-        camera = marked @ seen.R.mT + seen.t[:, None]
-        homogeneous = camera @ seen.K.T
-        pixels = homogeneous[..., :2] / homogeneous[..., 2:].clamp_min(config.nearest)
-        squared = ((pixels - seen.pixels) / seen.pixel_sigma[..., None, None]).square().sum(-1)
-        return (seen.confidence * self._robust(squared)).sum()
+    def __init__(
+        self, evidence: Evidence, body: BodyModel, betas: Tensor, root: Tensor, rows: Tensor, config: MotionConfig
+    ) -> None:
+        self.rows, self.config = rows, config
+        frames = evidence.valid.shape[1]
+        person, frame = rows // frames, rows % frames
+        self.betas, self.root = betas[person].mT.contiguous(), self.packed(root)
+        self.rig = Rig.of(body, torch.tensor(list(VERTICES.values())))
+        self.R, self.t = evidence.R[frame].permute(1, 2, 0).contiguous(), evidence.t[frame].mT.contiguous()
+        self.K = evidence.K
+        self.pixels, self.pixel_sigma = self.packed(evidence.pixels), self.packed(evidence.pixel_sigma)
+        self.confidence = self.packed(evidence.confidence)
+        centre = evidence.R.mT @ evidence.t[..., None]
+        self.ray = self.packed(torch.nn.functional.normalize(root + centre[..., 0], dim=-1))
+        self.ground = evidence.ground
+        self.sole = evidence.sole[person, 0].permute(1, 2, 0)
 
-    def bones(self, offsets: Tensor) -> Tensor:
-        error = self._directions(offsets) - self.bone_direction
-        return (self.bone_weight[..., None] * error.square()).sum() / self.config.bone_sigma**2
+        start, end = (torch.tensor(ends) for ends in zip(*LIMBS, strict=True))
+        landmarks = self.packed(evidence.landmarks)
+        direction = torch.nn.functional.normalize(landmarks[:, end] - landmarks[:, start], dim=0, eps=SHORTEST_BONE)
+        self.bones = torch.minimum(self.confidence[end], self.confidence[start]) * direction
+        marked = sources_to_keypoints(self.root, config.keypoint_legs)
+        exact = sources_to_keypoints(self.root)
+        feet = exact[[row for foot in FEET for row in foot]]
+        self.wanted = [marked, exact[end] - exact[start], exact, feet]
+        self.from_sources = torch.cat(self.wanted)
 
-    def smoothness(self, offsets: Tensor) -> Tensor:
-        error = self._accelerations(offsets) / self.acceleration_sigma
-        return (error.square().sum((-1, -2)) * self.triple).sum()
+        self.pair = ((rows.diff() == 1) & (person.diff() == 0)).to(root.dtype)
+        self.step = torch.where(self.pair > 0, evidence.seconds[frame].diff(), 1.0)
+        self.middle = (self.step[1:] + self.step[:-1]) / 2
+        triple = self.pair[1:] * self.pair[:-1]
+        sigma = root.new_full((len(KEYPOINTS), 1), config.limb_acceleration)
+        sigma[CENTRE] = config.torso_acceleration
+        density = root.new_tensor(config.acceleration_density)[:, None]
+        self.smooth, self.path = triple.sqrt() / sigma, (triple * self.middle).sqrt() / density
 
-    def path(self, root: Tensor) -> Tensor:
-        error = self._accelerations(root) / root.new_tensor(self.config.acceleration_density)
-        return (error.square().sum(-1) * self.middle * self.triple).sum()
+    def packed(self, values: Tensor) -> Tensor:
+        """(N, T, …) → (…, V), components first."""
+        chosen = values.flatten(0, 1)[self.rows]
+        return chosen.permute(*range(chosen.dim() - 1, 0, -1), 0).contiguous()
 
-    def soles(self, offsets: Tensor, root: Tensor) -> Tensor:
+    def energy(self, rotations: Tensor, turn: Tensor, facing: Tensor, shift: Tensor) -> Tensor:
+        """() all but the prior's. rotations: (3, 3, 23, V) of the joints; facing: (3, 3, V), turned by turn (3, V) rad;
+        shift: (3, V) m."""
+        by = exponential(turn)
+        orient = torch.stack([turned(by, column) for column in facing.unbind(1)], 1)
+        rotations = torch.cat([orient[:, :, None], rotations], 2)
+        joints, landmarks, _ = self.rig.pose(self.betas, rotations, torch.zeros_like(shift))
+        points = self.from_sources @ torch.cat([joints, landmarks], 1)
+        marked, bones, exact, feet = torch.split(points, [len(rows) for rows in self.wanted], 1)
+        root = self.root + shift
+        return (
+            self.reprojection(marked + root[:, None])
+            + self.directions(bones)
+            + (self.accelerations(exact) * self.smooth).square().sum()
+            + (self.accelerations(root) * self.path).square().sum()
+            + self.soles(feet + root[:, None])
+            + (dot(shift, self.ray) / self.config.depth_sigma).square().sum()
+        )
+
+    def reprojection(self, points: Tensor) -> Tensor:
+        camera = turned(self.R[:, :, None], points) + self.t[:, None]
+        nearness = camera[2].clamp_min(self.config.nearest).reciprocal()
+        pixels = (self.K[:2] @ camera.flatten(1)).reshape(2, *points.shape[1:]) * nearness
+        squared = ((pixels - self.pixels) / self.pixel_sigma).square().sum(0)
+        return (self.confidence * self._robust(squared)).sum()
+
+    def directions(self, bones: Tensor) -> Tensor:
+        """Squared distances of unit vectors, less what does not change."""
+        length = dot(bones, bones).clamp_min(SHORTEST_BONE**2).sqrt()
+        return -2 / self.config.bone_sigma**2 * (dot(bones, self.bones) / length).sum()
+
+    def soles(self, feet: Tensor) -> Tensor:
         """The lowest foot on the ground, and a foot that is down in two frames in the same place in both."""
-        if self.evidence.ground is None:
-            return root.new_zeros(())
-        normal, offset = self.evidence.ground
-        feet = root[..., None, None, :] + offsets[..., FEET, :]
-        height = ((feet @ normal) + offset - self.evidence.sole).amin(-1)
-        gap = height.amin(-1) / self.config.ground_sigma
-        standing = (self._robust(gap.square()) * self.evidence.valid).sum()
-        lifted = (height - height.amin(-1, keepdim=True)) / self.config.lifted
-        down = torch.sigmoid(2 - 2 * lifted)
-        down = (down[:, 1:] * down[:, :-1]).detach()
-        speed = feet.mean(-2).diff(dim=1) / self.step[:, None, None]
-        slide = self._robust(speed.square().sum(-1) / self.config.slide_sigma**2)
-        return standing + (slide * down * self.pair[..., None]).sum()
+        if self.ground is None:
+            return feet.new_zeros(())
+        normal, offset = self.ground
+        feet = feet.reshape(3, *np.shape(FEET), -1)
+        height = (torch.tensordot(normal, feet, 1) + offset - self.sole).amin(1)
+        lowest = height.amin(0)
+        standing = self._robust((lowest / self.config.ground_sigma).square()).sum()
+        down = torch.sigmoid(2 - 2 * (height - lowest) / self.config.lifted).detach()
+        speed = feet.mean(2).diff() / self.step
+        slide = self._robust(dot(speed, speed) / self.config.slide_sigma**2)
+        return standing + (slide * (down[:, 1:] * down[:, :-1] * self.pair)).sum()
 
-    def depth(self, pulled: Tensor) -> Tensor:
-        return (pulled / self.config.depth_sigma).square().sum()
-
-    def prior(self, code: Tensor) -> Tensor:
-        return self.config.prior_weight * code.square().sum()
-
-    def _directions(self, points: Tensor) -> Tensor:
-        bones = points[..., self.end, :] - points[..., self.start, :]
-        return torch.nn.functional.normalize(bones, dim=-1, eps=1e-6)
-
-    def _accelerations(self, points: Tensor) -> Tensor:
-        """(N, T − 2, …) of points (N, T, …), whatever the spacing of the frames."""
-        lift = (...,) + (None,) * (points.dim() - 2)
-        return (points.diff(dim=1) / self.step[lift]).diff(dim=1) / self.middle[lift]
+    def accelerations(self, points: Tensor) -> Tensor:
+        """(…, V − 2) of points (…, V), whatever the spacing of the frames."""
+        return (points.diff() / self.step).diff() / self.middle
 
     def _robust(self, squared: Tensor) -> Tensor:
         """Geman-McClure: ``squared`` where small, levelling off at the square of robust_sigmas."""

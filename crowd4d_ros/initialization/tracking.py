@@ -31,11 +31,17 @@ NANOSECONDS = 1e-9
 class Tracker(Protocol):
     """Gives each detection an identity. Stateful: frames come in the order of their stamps."""
 
-    def update(self, detections: Detections, stamp: int, appearance: FloatArray | None = None) -> IntArray:
+    def update(
+        self,
+        detections: Detections,
+        stamp: int,
+        appearance: FloatArray | None = None,
+        own: BoolArray | None = None,
+    ) -> IntArray:
         """Track id of each detection, (n,) int64, −1 while unconfirmed.
 
         stamp: nanoseconds. appearance: (n, d) one histogram a person, rows summing to one, or to zero where
-        nothing could be seen.
+        nothing could be seen. own: (n,) who is seen to be somebody of their own; the others begin no track.
         """
         ...
 
@@ -122,7 +128,13 @@ class KalmanTracker:
             columns: dict[str, Any] = {entry.name: state[entry.name] for entry in fields(_Tracks)}
             self._tracks = _Tracks(**columns)
 
-    def update(self, detections: Detections, stamp: int, appearance: FloatArray | None = None) -> IntArray:
+    def update(
+        self,
+        detections: Detections,
+        stamp: int,
+        appearance: FloatArray | None = None,
+        own: BoolArray | None = None,
+    ) -> IntArray:
         config, count = self._config, len(detections.boxes)
         if self._stamp is not None and stamp <= self._stamp:
             raise ValueError(f"stamp {stamp} does not follow {self._stamp}; call reset() when time goes back")
@@ -131,6 +143,7 @@ class KalmanTracker:
         measured = _measurement(detections.boxes)
         looks = np.zeros((count, 1)) if appearance is None else appearance
         strong = detections.confidence >= config.begin_confidence
+        beginning = strong if own is None else strong & own
         if self._tracks is None:
             self._tracks = self._begin(measured[:0], looks[:0])
         tracks = self._predicted(self._tracks, dt)
@@ -138,7 +151,7 @@ class KalmanTracker:
         track_of = np.full(count, -1)
         confirmed = tracks.ids != UNCONFIRMED
         recent = tracks.unseen <= config.recent_s
-        for candidates, boxes in ((confirmed, strong), (confirmed & recent, ~strong), (~confirmed, strong)):
+        for candidates, boxes in ((confirmed, strong), (confirmed & recent, ~strong), (~confirmed, beginning)):
             self._assign(tracks, measured, looks, candidates, boxes & (track_of < 0), track_of)
 
         found = np.flatnonzero(track_of >= 0)
@@ -146,7 +159,7 @@ class KalmanTracker:
         tracks = self._corrected(
             tracks, track_of[found], measured[found], looks[found], strong[found], clear[found], dt
         )
-        born = np.flatnonzero((track_of < 0) & strong)
+        born = np.flatnonzero((track_of < 0) & beginning)
         track_of[born] = len(tracks) + np.arange(len(born))
         tracks = self._named(tracks.joined(self._begin(measured[born], looks[born])))
 

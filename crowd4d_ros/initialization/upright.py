@@ -220,14 +220,18 @@ def locate(
     origin = -stick.distance * stick.normal if on_ground else np.zeros(3)
     focal = np.array([stick.K[0, 0], stick.K[1, 1]])
     rays = (people.pixels - stick.K[:2, 2]) / focal
-    rows = np.zeros((*rays.shape, 3))
-    rows[..., 0, 0] = rows[..., 1, 1] = 1.0
-    rows[..., 2] = -rays  # x − (x/z)·z and y − (y/z)·z vanish where the point meets the ray
-    rows = rows * (np.sqrt(weights)[..., None] * focal)[..., None]
-    target = -np.einsum("nkij,nkj->nki", rows, offsets + origin)
-    design = np.einsum("nkij,aj->nkia", rows, basis)
-    normal_matrix = np.einsum("nkia,nkib->nab", design, design)
-    right = np.einsum("nkia,nki->na", design, target)
+    weight = np.sqrt(weights)[..., None] * focal
+
+    def beside(points: FloatArray) -> FloatArray:
+        """x − (x/z)·z and y − (y/z)·z of (…, 3) vanish where a point meets its ray (…, 2)."""
+        return np.asarray(points[..., :2] - rays * points[..., 2:])
+
+    count, equations = len(rays), 2 * rays.shape[1]
+    design = np.stack([weight * beside(direction) for direction in basis], -1)
+    design = design.reshape(count, equations, len(basis))
+    target = -(weight * beside(offsets + origin)).reshape(count, equations, 1)
+    across = design.swapaxes(-1, -2)
+    normal_matrix, right = across @ design, (across @ target)[..., 0]
     ridge = RIDGE * (np.trace(normal_matrix, axis1=1, axis2=2) + RIDGE)
     regular = normal_matrix + ridge[:, None, None] * np.eye(len(basis))
     solution = np.linalg.solve(regular, right[..., None])[..., 0]

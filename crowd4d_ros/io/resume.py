@@ -76,10 +76,13 @@ class WorkFolder:
         files = self._files("observations")
         return load_state(files[-1]) if files else {}
 
+    def motion(self, number: int) -> CrowdMotion:
+        """A finished window."""
+        return load_list(self.path / f"window-{number:06d}.npz", CrowdMotion)[0]
+
     def motions(self) -> Iterator[CrowdMotion]:
         """Every finished window, in order."""
-        for path in self._files("window"):
-            yield load_list(path, CrowdMotion)[0]
+        return map(self.motion, range(self.num_windows))
 
     def world(self) -> World:
         """The world after the last finished window."""

@@ -75,7 +75,9 @@ def paint(
     premultiplied = np.concatenate([colors[:, :3] * opacity, 255 * opacity], axis=-1)
     for triangle, color in zip(np.rint(fixed).astype(np.int32), premultiplied.tolist(), strict=True):
         cv2.fillConvexPoly(layer, triangle, color, cv2.LINE_8, SUBPIXEL_BITS)
-    layer = cv2.resize(layer, (right - left, bottom - top), interpolation=cv2.INTER_AREA).astype(np.float32)
-    below = painted[top:bottom, left:right]
-    painted[top:bottom, left:right] = np.rint(below * (1 - layer[..., 3:] / 255) + layer[..., :3]).clip(0, 255)
+    layer = cv2.resize(layer, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    row, column = layer[..., 3].nonzero()  # people are a few per cent of what lies between them
+    above = layer[row, column].astype(np.float32)
+    below = painted[top + row, left + column]
+    painted[top + row, left + column] = np.rint(below * (1 - above[:, 3:] / 255) + above[:, :3]).clip(0, 255)
     return painted
