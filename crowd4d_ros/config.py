@@ -340,7 +340,10 @@ class InteractionConfig:
         0.03, "ratio", "error of initial depths, from statures above all: 2 to 3 % once placed by keypoints"
     )
     ray_height: float = value(
-        0.05, "m", "error of a ray's height where it meets the ground: poses, shoes, the surface itself"
+        0.05,
+        "m",
+        "error of a ray's height where it meets the ground: poses, shoes, the surface itself; in Eq. 2, .03 to .1 "
+        "are alike",
     )
     ray_angle: float = value(0.001, "rad", "error of a ray's angle: a pixel at a focal length of a thousand")
     unseen_height: float = value(0.5, "m", "error of the reference plane where the ground was not seen")

@@ -52,6 +52,22 @@ def test_the_near_decide():
     assert found.pairs == 4
 
 
+def test_who_is_looked_up_at_does_not_scale_the_world():
+    """Most stand on a plateau as high as the camera, whose top it does not see: their rays meet the slope before it."""
+    lowest, valid, cameras, scene = a_scene(1.3, slope=0.0)
+    rng = np.random.default_rng(1)
+    slope = rng.uniform([-30, -56], [30, -50], (4000, 2))
+    points = np.stack([slope[:, 0], -54 - slope[:, 1], slope[:, 1]], -1)
+    ground = scene.points[scene.points[:, 2] > -50 / 1.3]
+    points = np.concatenate([ground, points / 1.3])
+    scene = ScenePoints(points, np.ones(len(points)), np.zeros(len(points), int))
+    still = replace(cameras, R=np.broadcast_to(np.eye(3), cameras.R.shape), t=np.zeros_like(cameras.t))
+    above = rng.uniform([-10, -70], [10, -62], (8, 2))[:, None] + np.zeros((8, FRAMES, 2))
+    lowest = lowest + (1.3 - 1) * cameras.centers
+    lowest[4:] = np.stack([above[..., 0], np.full((8, FRAMES), -0.1), above[..., 1]], -1)
+    assert initial_scale(lowest, valid, still, scene, CONFIG).value == pytest.approx(1.3, rel=0.02)
+
+
 def test_padding_is_never_read():
     lowest, valid, cameras, scene = a_scene(1.3)
     valid[3:, 4:] = False

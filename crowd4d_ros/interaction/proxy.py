@@ -8,6 +8,7 @@ import numpy as np
 
 from crowd4d_ros.config import InteractionConfig
 from crowd4d_ros.interaction.surface import Surface
+from crowd4d_ros.interaction.trust import known_from_above, weighted_median
 from crowd4d_ros.window import BoolArray, FloatArray
 
 LOWESS_ROUNDS = 5
@@ -85,7 +86,8 @@ def anchor_proxies(
     trust = surface_trust(camera, stood, probe_mu, probe_met, surface, config)
     metres, near = smoothed(probe_mu * distance, probe_met, seconds, config, trust)
     # what surface and bodies disagree on in all alike is the scale, for α to settle
-    common = _common(probe_mu, trust > 0)
+    known = known_from_above(stood - camera, config)
+    common = _common(probe_mu, known * (trust > 0))
     steady_trust = averaged(trust, probe_met, seconds, config)
     depth = np.where(near, common + steady_trust * (metres / distance - common), 1.0)
     reference = camera + depth[..., None] * (pelvis - camera)
@@ -142,9 +144,10 @@ def surface_trust(
 
     A ray that is ``ray_height`` and ``ray_angle`` off, over ground that is ``unseen_height`` off where nobody saw it,
     meets the surface so much too near or far as the clearance falls slowly along it: at grazing angles and over crests
-    by metres. The share is that of the two variances, this one and ``own_depth``'s. A surface much nearer or farther
-    than the body, against everybody's median, is more likely to be another one than to be right, and nobody stands on
-    a face: who is looked up at is met there, on the riser before them.
+    by metres; nowhere faster than over level ground (``trust.known_from_above``). The share is that of the two
+    variances, this one and ``own_depth``'s. A surface much nearer or farther than the body, against everybody's median,
+    is more likely to be another one than to be right, and nobody stands on a face: who is looked up at is met there, on
+    the riser before them.
     """
     ray = target - camera
     distance = np.linalg.norm(ray, axis=-1)
@@ -154,15 +157,18 @@ def surface_trust(
     unseen = 1 - surface.observed(place)
     wrong = config.ray_height**2 + (config.ray_angle * distance) ** 2 + (config.unseen_height * unseen) ** 2
     is_ground = surface.slope(place) < np.tan(np.radians(config.steepest))
-    common = _common(mu, met & is_ground)
+    common = _common(mu, known_from_above(ray, config) * (met & is_ground))
     same = is_ground / (1 + ((mu / common - 1) / config.surprise) ** 4)
-    gained = (config.own_depth * np.maximum(fall, 0.0)) ** 2
+    # a slope that faces the camera is as often the front of steps and furniture, over which feet stand level
+    fall = np.clip(fall, 0.0, np.maximum(-ray[..., 1], 0.0))
+    gained = (config.own_depth * fall) ** 2
     return np.where(met, same * gained / (gained + wrong), 0.0)
 
 
-def _common(mu: FloatArray, met: BoolArray) -> float:
-    """Everybody's median of μ (N, T) where met; 1, the initial depth, where nobody has one."""
-    return float(np.median(mu[met])) if met.any() else 1.0
+def _common(mu: FloatArray, known: FloatArray) -> float:
+    """Everybody's median of μ (N, T), by how well it is known (N, T); 1, the initial depth, where nobody has one."""
+    is_known = known > 0
+    return weighted_median(mu[is_known], known[is_known]) if is_known.any() else 1.0
 
 
 def smoothed(

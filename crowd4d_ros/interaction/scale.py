@@ -9,6 +9,7 @@ import numpy as np
 from crowd4d_ros.config import InteractionConfig
 from crowd4d_ros.interaction.point_cloud import reliable, scene_interaction_points, without_people
 from crowd4d_ros.interaction.surface import NOWHERE_TO_STAND, ROBUST, SurfaceError, build_surface
+from crowd4d_ros.interaction.trust import known_from_above, weighted_median
 from crowd4d_ros.window import BoolArray, Cameras, CrowdWindow, FloatArray, ScenePoints
 
 
@@ -37,9 +38,9 @@ def initial_scale(
     feet is nearer.
 
     Weights ω = 1/d_smpl: a pixel of error at the feet counts in the ratio in proportion to d. Steeper weights
-    would let one near person, whose stature is as uncertain as anybody's, decide for all. Ratios beyond
-    ``scale_trim`` robust deviations of the median are left out: a sitter, a child or a wrong track
-    must not scale the world.
+    would let one near person, whose stature is as uncertain as anybody's, decide for all. Ours besides: by how far
+    the camera is above the feet (``known_from_above``). Ratios beyond ``scale_trim`` robust deviations of the
+    median are left out: a sitter, a child or a wrong track must not scale the world.
     Raises ScaleError without people or a distance to the scene, or if no ray meets it; SurfaceError without a point.
     """
     person, frame = np.nonzero(valid)
@@ -48,6 +49,7 @@ def initial_scale(
     centers = cameras.centers[frame]
     ray = lowest[person, frame] - centers
     distance = np.linalg.norm(ray, axis=-1)
+    known = known_from_above(ray, config)
     guess = float(np.median(distance)) / _typical_distance(cameras, scene, config)
     found = Scale(guess, np.inf, 0)
     for terrain, is_last in (("plane", False), (config.terrain, False), (config.terrain, True)):
@@ -65,20 +67,24 @@ def initial_scale(
             raise ScaleError(
                 "no viewing ray of anybody's feet meets the scene: gravity, the scene or the tracks are wrong"
             )
-        found = robust_mean(guess / mu[met], 1 / distance[met], config)
+        found = robust_mean(guess / mu[met], 1 / distance[met], config, known[met])
         guess = found.value
     return found
 
 
-def robust_mean(ratios: FloatArray, weights: FloatArray, config: InteractionConfig) -> Scale:
+def robust_mean(
+    ratios: FloatArray, weights: FloatArray, config: InteractionConfig, known: FloatArray | None = None
+) -> Scale:
     """Weighted mean of positive ratios (M,) within ``scale_trim`` deviations of their median.
 
-    The median is unweighted: wrong tracks that seem near must not outvote the others.
+    known: (M,) weights of the median and the deviation too; None: all alike. ``weights`` have no say in these: wrong
+    tracks that seem near must not outvote the others.
     """
-    middle = float(np.median(ratios))
-    deviation = ROBUST * float(np.median(np.abs(ratios - middle)))
+    share = np.ones_like(ratios) if known is None else known
+    middle = weighted_median(ratios, share)
+    deviation = ROBUST * weighted_median(np.abs(ratios - middle), share)
     kept = np.abs(ratios - middle) <= config.scale_trim * max(deviation, config.scale_spread_floor * middle)
-    mean = float(np.average(ratios[kept], weights=weights[kept]))
+    mean = float(np.average(ratios[kept], weights=(share * weights)[kept]))
     return Scale(mean, deviation / middle, int(np.count_nonzero(kept)))
 
 
