@@ -31,13 +31,17 @@ from crowd4d_ros.priors.motion import (
 )
 from crowd4d_ros.priors.motion_data import (
     CONTACTS,
+    HIPS,
+    KNEES,
     Motion,
     Skeleton,
     disturbed,
+    drawn,
     every,
     mirrored,
     record,
     standing,
+    stretched,
     turned,
 )
 from crowd4d_ros.priors.motion_report import answered, errors
@@ -249,6 +253,46 @@ def test_a_mirror_changes_sides_and_nothing_else(rng: torch.Generator) -> None:
     # the rest pose's two sides differ by some millimetres
     flipped = before[:, wrist[0]] * torch.tensor([-1.0, 1.0, 1.0])
     torch.testing.assert_close(after[:, wrist[1]], flipped, atol=0.05, rtol=0)
+
+
+def bent_knees(bend: Tensor) -> Motion:
+    """Upright, standing on both feet, both knees bent by angles (B, F), thighs and shanks alike."""
+    turns = torch.eye(3).repeat(*bend.shape, 24, 1, 1)
+    forward = torch.stack([bend / 2, torch.zeros_like(bend), torch.zeros_like(bend)], -1)[:, :, None]
+    turns[:, :, list(HIPS)] = axis_angle_to_matrix(-forward)
+    turns[:, :, list(KNEES)] = axis_angle_to_matrix(forward)
+    return Motion(turns, torch.zeros(*bend.shape, 3), torch.ones(*bend.shape, 4))
+
+
+def test_straighter_and_more_bent_knees_keep_feet_under_hips(rng: torch.Generator) -> None:
+    skeleton, config = Skeleton(), MotionTrainingConfig()
+    bend = torch.tensor([5.0, 20.0, 100.0]).deg2rad().expand(200, 3)
+    motion = bent_knees(bend)
+    made = stretched(motion, config, rng)
+    thigh, shank = (made.turns[:, :, list(joints)] for joints in (HIPS, KNEES))
+    cosine = (thigh[..., 1] * shank[..., 1]).sum(-1).clamp(max=1)
+    ratio = cosine.acos() / bend[..., None]
+    assert (ratio[:, 0] < 0.5).any()
+    assert (ratio[:, 0] > 1.2).any()
+    assert (ratio[:, 0] > 0.9 * config.straightest).all()
+    assert (ratio[:, 0] < config.most_bent).all()
+    torch.testing.assert_close(ratio[:, 2], torch.ones(200, 2), atol=0.01, rtol=0)  # a swinging leg's stays
+    before, after = (skeleton.joints(each.turns, each.pelvis)[:, :2, CONTACTS] for each in (motion, made))
+    aside = (after - before)[..., [0, 2]].norm(dim=-1)
+    assert aside.max() < 0.02
+    others = [joint for joint in range(24) if joint not in (*HIPS, *KNEES)]
+    torch.testing.assert_close(made.turns[:, :, others], motion.turns[:, :, others])
+
+
+def test_only_segments_on_both_feet_are_slowed_to_nearly_nothing(tmp_path: Path, rng: torch.Generator) -> None:
+    config = dataclasses.replace(TINY, still=1.0)
+    recording = record(read_clips(synthetic_mocap(tmp_path / "mocap.npz"), "train"), Skeleton(), config)
+    paces = {}
+    for share in (0.0, 1.0):
+        everywhere = dataclasses.replace(recording, contact=torch.full_like(recording.contact, share))
+        pelvis = drawn(everywhere, 100, config, rng).pelvis
+        paces[share] = (pelvis[:, 1:] - pelvis[:, :-1]).norm(dim=-1).mean()
+    assert paces[1.0] < 0.2 * paces[0.0]
 
 
 def test_the_skeletons_joints_are_the_bodys(rng: torch.Generator) -> None:

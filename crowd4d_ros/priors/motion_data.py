@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from crowd4d_ros.priors.mocap import FPS, Clip, MocapError
 from crowd4d_ros.priors.motion import PARENTS, Placement, canonical, clock, global_rotations
 
 CONTACTS = tuple(JOINTS.index(f"{side}_{joint}") for joint in ("ankle", "foot") for side in ("left", "right"))
+HIPS, KNEES = (tuple(JOINTS.index(f"{side}_{joint}") for side in ("left", "right")) for joint in ("hip", "knee"))
 LEGS = ("pelvis", "hip", "knee", "ankle", "foot")
 """Parts of the names of joints whose turning moves the feet."""
 MIRROR = (-1.0, 1.0, 1.0)
@@ -106,7 +108,7 @@ def standing(points: Tensor, config: MotionTrainingConfig) -> Tensor:
 def drawn(recording: Recording, count: int, config: MotionTrainingConfig, rng: torch.Generator) -> Motion:
     """Segments in their own axes, each clip's as often as another's, at another pace, size and handedness each time.
 
-    A clip's stretches get their shares by length.
+    A clip's stretches get their shares by length. Some segments are slowed to nearly nothing, where both feet stand.
     """
     length = (recording.last - recording.first).float()
     of_clip = torch.zeros(len(recording.names)).index_add(0, recording.clip, length)[recording.clip]
@@ -115,10 +117,20 @@ def drawn(recording: Recording, count: int, config: MotionTrainingConfig, rng: t
     fastest = (room / ticks[-1]).clamp(max=config.fastest)
     pace = config.slowest * (fastest / config.slowest) ** torch.rand(count, 1, generator=rng)
     start = recording.first[stretch, None] + (room - pace * ticks[-1]) * torch.rand(count, 1, generator=rng)
-    motion = mirrored(_at(recording, start + pace * ticks), torch.rand(count, generator=rng) < 0.5)
+    rows = _slowed(recording, start + pace * ticks, config, rng)
+    motion = mirrored(_at(recording, rows), torch.rand(count, generator=rng) < 0.5)
     motion, _ = centred(motion, config.ticks_per_s)
     size = 1 + config.stature * torch.randn(count, 1, 1, generator=rng)
     return replace(motion, pelvis=motion.pelvis * size)
+
+
+def _slowed(recording: Recording, rows: Tensor, config: MotionTrainingConfig, rng: torch.Generator) -> Tensor:
+    """Frames (B, F) of some segments drawn together around their middle, if both ankles and feet stand there."""
+    middle = rows[:, rows.shape[1] // 2, None]
+    slow = middle + (rows - middle) * config.still_pace * torch.rand(len(rows), 1, generator=rng)
+    stands = recording.contact[slow[:, [0, -1]].round().long()].amin((1, 2)) > 0
+    chosen = stands & (torch.rand(len(rows), generator=rng) < config.still)
+    return torch.where(chosen[:, None], slow, rows)
 
 
 def every(recording: Recording, config: MotionTrainingConfig) -> tuple[Motion, Tensor]:
@@ -175,11 +187,35 @@ def mirrored(motion: Motion, which: Tensor) -> Motion:
 
 
 def borne(motion: Motion, skeleton: Skeleton, config: MotionTrainingConfig, rng: torch.Generator) -> Motion:
-    """In other people's bearing: joints turned against their parents by the same small angles at all ticks."""
+    """In other people's bearing: knees straighter or more bent, and all joints turned against their parents by the same
+    small angles at all ticks.
+    """
+    motion = stretched(motion, config, rng)
     legs = torch.tensor([any(part in joint for part in LEGS) for joint in JOINTS])
     sigma = torch.where(legs, config.posture_legs, config.posture_body).deg2rad()
     angle = sigma[:, None] * torch.randn(len(motion.pelvis), 1, len(JOINTS), 3, generator=rng)
     return replace(motion, turns=axis_angle_to_matrix(skeleton.above @ angle) @ motion.turns)
+
+
+def stretched(motion: Motion, config: MotionTrainingConfig, rng: torch.Generator) -> Motion:
+    """With knees whose bend, where it is small, is multiplied, by a number for each leg and segment.
+
+    Thigh and shank, about as long, turn by half of it against each other: the foot stays under the hip, and as it was.
+    """
+    low, high = config.straightest, config.most_bent
+    factor = low + (high - low) * torch.rand(len(motion.pelvis), 1, len(KNEES), generator=rng)
+    thighs, shanks = (motion.turns[:, :, list(joints)] for joints in (HIPS, KNEES))
+    y, z = (thighs[..., axis] for axis in (1, 2))
+    bend = torch.atan2((z * shanks[..., 1]).sum(-1), (y * shanks[..., 1]).sum(-1))
+    more = (factor - 1) * bend * torch.exp(-((bend / math.radians(config.bend_fade)) ** 2))
+    turns = motion.turns.clone()
+    turns[:, :, list(HIPS)] = thighs @ _about_own_x(-more / 2)
+    turns[:, :, list(KNEES)] = shanks @ _about_own_x(more / 2)
+    return replace(motion, turns=turns)
+
+
+def _about_own_x(angle: Tensor) -> Tensor:
+    return axis_angle_to_matrix(torch.stack([angle, torch.zeros_like(angle), torch.zeros_like(angle)], -1))
 
 
 def disturbed(

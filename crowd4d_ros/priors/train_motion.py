@@ -23,6 +23,8 @@ from crowd4d_ros.priors.mocap import MocapError, read_clips
 from crowd4d_ros.priors.motion import Layout, MotionPrior, placed, save
 from crowd4d_ros.priors.motion_data import (
     CONTACTS,
+    HIPS,
+    KNEES,
     Motion,
     Recording,
     Skeleton,
@@ -41,8 +43,8 @@ SLOPE = 0.1
 """Of LeakyReLU below zero."""
 FIRST_SPREAD = 0.3
 """Standard deviation of the codes that segments are given at first."""
-SOFT = (0.003, 0.03)
-"""metres, m/s: shorter errors count by their squares, so that gradients end at zero."""
+SOFT = (0.003, 0.03, 0.02)
+"""metres, m/s, rad: shorter errors count by their squares, so that gradients end at zero."""
 MAX_GRADIENT = 5.0
 """Norm that a step's gradient is cut to: rare segments, like a jump, have huge ones."""
 CHECKED = 1024
@@ -100,7 +102,9 @@ def _fitted(
     rng: torch.Generator,
     progress: Progress,
 ) -> tuple[MotionPrior, int, int]:
-    prior = principal_prior(drawn(learned, config.axes_from, config, rng), skeleton, config, rng)
+    prior = principal_prior(
+        borne(drawn(learned, config.axes_from, config, rng), skeleton, config, rng), skeleton, config, rng
+    )
     truth = drawn(checked, CHECKED, config, rng)
     strength = torch.linspace(0, config.strongest, CHECKED)
     seen = disturbed(truth, strength, skeleton, config, rng)
@@ -197,15 +201,22 @@ def losses(
     wrong = joints - skeleton.joints(truth.turns, truth.pelvis)
     feet = (joints[:, 1:, CONTACTS] - joints[:, :-1, CONTACTS]).norm(dim=-1) * rate
     stands = torch.minimum(truth.contact[:, 1:], truth.contact[:, :-1])
+    knees = _shanks(turns) - _shanks(truth.turns)
     squared_angle = (turns - truth.turns).square().sum((-1, -2)) / 2
     return {
         "joints": _length(wrong, SOFT[0]).mean() / config.joint_scale,
         "rotations": squared_angle.mean() / config.rotation_scale**2,
+        "knees": _length(knees, SOFT[2]).mean() / config.knee_scale,
         "velocities": _length((wrong[:, 1:] - wrong[:, :-1]) * rate, SOFT[1]).mean() / config.velocity_scale,
         "skating": (feet * stands).sum() / stands.sum().clamp(min=1) / config.skate_scale,
         "contacts": config.contact_weight * binary_cross_entropy_with_logits(logits, truth.contact),
         "code": config.kl_weight * 0.5 * code.square().sum(-1).mean(),
     }
+
+
+def _shanks(turns: Tensor) -> Tensor:
+    """Directions of the shanks (…, 2, 3) in the thighs' axes: how knees bend."""
+    return (turns[..., list(HIPS), :, :].mT @ turns[..., list(KNEES), :, 1:2]).squeeze(-1)
 
 
 def _variance_term(log_spread: Tensor, config: MotionTrainingConfig) -> Tensor:
