@@ -45,9 +45,13 @@ def graph_of(point, valid):
     return energies.neighbours(point.numpy(), valid.numpy(), STRIDE, count=3, radius=30.0, width=5.0)
 
 
+def crowd_term(pelvis, graph):
+    return energies.crowd(pelvis, graph.pairs(STRIDE, pelvis), 0.5, 0.05, 0.1)
+
+
 def crowd(x, valid):
     # the graph is fixed by the initial proxies; NaN padding must not reach it through them
-    return energies.crowd(x["pelvis"], graph_of(x["point"].nan_to_num(), valid), STRIDE, 0.5, 0.05, 0.1)
+    return crowd_term(x["pelvis"], graph_of(x["point"].nan_to_num(), valid))
 
 
 def side_by_side(valid, *rotations):
@@ -183,7 +187,7 @@ def test_eq_21_sees_no_motion_of_a_group_as_one():
     together = torch.randn(PEOPLE, 1, 3) + torch.randn(1, FRAMES, 3)
     graph = graph_of(together, everybody)
     assert len(graph.person) == PEOPLE * 3 * (FRAMES - STRIDE)
-    value = energies.crowd(together, graph, STRIDE, 0.5, 0.05, 0.1)
+    value = crowd_term(together, graph)
     torch.testing.assert_close(value, torch.tensor(0.0), atol=1e-9, rtol=0)
 
 
@@ -196,12 +200,12 @@ def test_eq_21_by_hand():
     np.testing.assert_allclose(graph.weight, 1)
     rho = lambda x, c: math.sqrt(x * x + c * c) - c  # noqa: E731
     expected = 2 * (rho(1.0, 0.05) + 0.5 * rho(1 - 2 / math.sqrt(5), 0.1))
-    torch.testing.assert_close(energies.crowd(pelvis, graph, STRIDE, 0.5, 0.05, 0.1), torch.tensor(expected))
+    torch.testing.assert_close(crowd_term(pelvis, graph), torch.tensor(expected))
 
 
 def test_eq_21_of_two_people_in_one_place_has_a_gradient():
     pelvis = torch.zeros(2, 3, 3, requires_grad=True)
-    energies.crowd(pelvis, graph_of(pelvis.detach(), everybody[:2, :3]), STRIDE, 0.5, 0.05, 0.1).backward()
+    crowd_term(pelvis, graph_of(pelvis.detach(), everybody[:2, :3])).backward()
     assert pelvis.grad.isfinite().all()
 
 
@@ -238,7 +242,7 @@ def test_who_is_seen_is_not_held_by_neighbours_but_holds_them():
 def test_a_lonely_person_has_no_neighbours(people):
     graph = energies.neighbours(np.zeros((people, 5, 3)), np.ones((people, 5), bool), 2, 3, 5.0, 2.0)
     assert len(graph.person) == 0
-    assert energies.crowd(torch.zeros(people, 5, 3), graph, 2, 0.5, 0.05, 0.1) == 0
+    assert crowd_term(torch.zeros(people, 5, 3), graph) == 0
 
 
 def test_eq_22_weights_by_confidence_and_leaves_out_what_is_behind():

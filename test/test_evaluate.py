@@ -221,6 +221,18 @@ def test_the_hidden_are_those_half_seen_and_those_bridged(truth: GroundTruth) ->
     assert values["hidden_mpjpe"] == pytest.approx(0.0, abs=MM)
 
 
+def test_drift_is_what_a_gap_adds_to_the_error_at_its_ends(truth: GroundTruth) -> None:
+    """A distance that is wrong all the time is none, nor is it of whom nobody sees again."""
+    joints, observed = truth.crowd.joints.copy(), truth.crowd.valid.copy()
+    observed[1, 5:10] = observed[2, 20:] = False
+    aside = np.array([0.3, 0.0, 0.0]) @ truth.crowd.cameras.R  # of each camera
+    joints[1] += np.arange(FRAMES)[:, None, None] * aside[:, None]
+    joints[1, 6:8] += aside[6:8, None]
+    joints[2, 20:] += aside[20:, None]
+    values = evaluate(replace(truth.crowd, joints=joints, observed=observed), truth, tracking="ids").values
+    assert values["bridged_drift"] == pytest.approx(0.3 * 2 / 5)
+
+
 def test_feet_are_measured_from_the_terrain_as_the_camera_sees_it_and_from_the_own_surface(
     made: Truth, truth: GroundTruth
 ) -> None:

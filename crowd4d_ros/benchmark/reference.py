@@ -150,12 +150,7 @@ class MeshProblem(Problem):
             "gamma": lambda: self._steps(rotations[..., :1, :, :]),
             "theta": lambda: self._steps(rotations[..., 1:, :, :]),
             "crowd": lambda: energies.crowd(
-                pelvis,
-                self.graph,
-                config.crowd_stride,
-                config.crowd_direction,
-                config.crowd_metres,
-                config.crowd_turn,
+                pelvis, self.pairs, config.crowd_direction, config.crowd_metres, config.crowd_turn
             ),
             "upright": lambda: energies.upright(rotations[..., 0, UP, UP], valid),
             "initial_pose": lambda: (_squared_angle(given.initial, rotations[..., 1:, :, :]).mean(-1) * valid).sum(),

@@ -117,8 +117,12 @@ class Comparison:
     @property
     def hidden(self) -> BoolArray:
         """(N, T) found, but less than half seen, or not detected in that frame and bridged."""
-        seen = np.nan_to_num(self.of(self.pred.observed.astype(float))) > 0
-        return np.asarray(self.found & ((self.truth.visibility < self.config.occluded) | ~seen))
+        return np.asarray(self.found & ((self.truth.visibility < self.config.occluded) | ~self.observed))
+
+    @property
+    def observed(self) -> BoolArray:
+        """(N, T) found, and detected in that frame: who is found and not observed is bridged."""
+        return np.asarray(np.nan_to_num(self.of(self.pred.observed.astype(float))) > 0)
 
     @property
     def fps(self) -> float:

@@ -50,6 +50,7 @@ from crowd4d_ros.evaluation.matching import iou
 from crowd4d_ros.evaluation.meaning import MEANING
 from crowd4d_ros.evaluation.metrics import PROFILES, Profile
 from crowd4d_ros.evaluation.tracks import over_time
+from crowd4d_ros.gaps import surrounding
 from crowd4d_ros.window import FloatArray
 
 
@@ -225,13 +226,29 @@ def _hidden(compared: Comparison) -> dict[str, float]:
     """Means over the person-frames that are found although little of them is seen, or nothing."""
     hidden = compared.hidden
     pose_error = np.linalg.norm(compared.pose - compared.true_pose, axis=-1).mean(-1)[hidden]
-    offset = (compared.in_camera[:, :, 0] - compared.true_in_camera[:, :, 0])[hidden]
+    offset = compared.in_camera[:, :, 0] - compared.true_in_camera[:, :, 0]
     found = int(compared.found.sum())
     return {
         "hidden_share": hidden.sum() / found if found else np.nan,
         "hidden_mpjpe": 1000.0 * _mean(pose_error),
-        "hidden_root_error": _mean(np.linalg.norm(offset, axis=-1)),
+        "hidden_root_error": _mean(np.linalg.norm(offset[hidden], axis=-1)),
+        "bridged_drift": _mean(_drift(compared, offset)),
     }
+
+
+def _drift(compared: Comparison, offset: FloatArray) -> FloatArray:
+    """(B,) metres, of those bridged: how far a root is off, less what it is off where the gap begins and ends.
+
+    offset: (N, T, 3) of found roots. Whose distance is wrong has it wrong before and after the gap, too, which tells
+    nothing of how it was bridged. Both ends must be of the same track.
+    """
+    observed = compared.observed
+    before, after, share = surrounding(observed, np.arange(compared.gt.num_frames, dtype=float))
+    first, last = (np.take_along_axis(compared.match, at, 1) for at in (before, after))
+    inside = compared.found & ~observed & (share > 0) & (compared.match == first) & (compared.match == last)
+    begin, end = (np.take_along_axis(offset, at[..., None], 1) for at in (before, after))
+    drift = offset - begin - share[..., None] * (end - begin)
+    return np.asarray(np.linalg.norm(drift[inside], axis=-1))
 
 
 def _feet(compared: Comparison) -> dict[str, float]:

@@ -37,6 +37,9 @@ MEANING: dict[str, Meaning] = {
     "hidden_share": Meaning("hidden: share", "%", 100.0, "", "of those found, less than half seen, or bridged"),
     "hidden_mpjpe": Meaning("hidden: MPJPE", "mm", 1.0, "down", "of those"),
     "hidden_root_error": Meaning("hidden: root error", "m", 1.0, "down", "of those, as root error"),
+    "bridged_drift": Meaning(
+        "bridged: drift", "cm", 100.0, "down", "root of those not detected, beyond its error at the gap's ends"
+    ),
     "scale_error": Meaning("scale error", "%", 100.0, "", "size of the crowd's layout; + is too large"),
     "depth_error": Meaning("depth error", "%", 100.0, "", "distance from the camera; + is too far"),
     "root_error": Meaning("root error", "m", 1.0, "down", "pelvis, as seen from the camera, unaligned"),

@@ -85,6 +85,16 @@ def depth(pelvis: Tensor, reference: Tensor, alpha: Tensor, metres: float, valid
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Neighbours as Eq. 21 reads them, on a device. rows: (4, E) of the N·T person-frames: who and the neighbour at t,
+    who and the neighbour at t − Δ. weight: (E,).
+    """
+
+    rows: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """Eq. 21's edges over all frames: person, neighbour, frame and weight, each (E,)."""
 
@@ -92,6 +102,12 @@ class Neighbours:
     neighbour: IntArray
     frame: IntArray
     weight: FloatArray
+
+    def pairs(self, stride: int, pelvis: Tensor) -> Pairs:
+        """For people (N, T, 3) on the device and of the dtype of ``pelvis``, with Δ = ``stride`` frames."""
+        now = np.stack([self.person, self.neighbour]) * pelvis.shape[1] + self.frame
+        rows = torch.as_tensor(np.concatenate([now, now - stride]), device=pelvis.device)
+        return Pairs(rows, torch.as_tensor(self.weight, dtype=pelvis.dtype, device=pelvis.device))
 
 
 def neighbours(
@@ -128,23 +144,18 @@ def neighbours(
     return Neighbours(person[row], person[other], frame[row], weight)
 
 
-def crowd(
-    pelvis: Tensor, graph: Neighbours, stride: int, direction_weight: float, metres: float, turn: float
-) -> Tensor:
+def crowd(pelvis: Tensor, pairs: Pairs, direction_weight: float, metres: float, turn: float) -> Tensor:
     """Eq. 21 (CSCR), m: neighbours keep their relative displacement and its direction.
 
     pelvis: (N, T, 3). metres, turn: the widths c of the two Charbonnier penalties, ρ(x) = sqrt(x² + c²) − c,
     beyond which they grow linearly.
     """
-    index = [torch.as_tensor(a, device=pelvis.device) for a in (graph.person, graph.neighbour, graph.frame)]
-    weight = torch.as_tensor(graph.weight, dtype=pelvis.dtype, device=pelvis.device)
-    person, neighbour, frame = index
-    now = pelvis[person, frame] - pelvis[neighbour, frame]
-    before = pelvis[person, frame - stride] - pelvis[neighbour, frame - stride]
+    places = pelvis.flatten(0, 1).index_select(0, pairs.rows.flatten()).reshape(4, -1, 3)
+    now, before = places[0] - places[1], places[2] - places[3]
     moved = _charbonnier((now - before).square().sum(-1), metres)
     lengths = ((now.square().sum(-1) + APART**2) * (before.square().sum(-1) + APART**2)).sqrt()
     turned = _charbonnier((1 - (now * before).sum(-1) / lengths).square(), turn)
-    return (weight * (moved + direction_weight * turned)).sum()
+    return (pairs.weight * (moved + direction_weight * turned)).sum()
 
 
 def _charbonnier(squared: Tensor, width: float) -> Tensor:

@@ -81,7 +81,7 @@ class Problem:
         self.reference, self.point, self.reach = (self._tensor(a) for a in (proxy.reference, proxy.point, proxy.range))
         self.foothold = self.point[..., UP]
         self.ground = None if proxy.ground is None else proxy.ground.on(self.valid.device, self.foothold.dtype)
-        self.graph = energies.neighbours(
+        graph = energies.neighbours(
             proxy.point,
             window.valid & proxy.valid & (config.weight_crowd > 0),
             config.crowd_stride,
@@ -91,6 +91,7 @@ class Problem:
             window.observed if config.crowd_hidden_only else None,
         )
 
+        self.pairs = graph.pairs(config.crowd_stride, self.point)
         self.seam = seam(window, previous, body, config.seam_decay)
         self.is_held = pack.packed(self.seam.held) if bool(self.seam.held.any()) else None
         self.initial = self._matrices(seen.global_orient, seen.body_pose)
@@ -174,12 +175,7 @@ class Problem:
             "gamma": lambda: turned()[0],
             "theta": lambda: turned()[1:].mean(),
             "crowd": lambda: energies.crowd(
-                pelvis,
-                self.graph,
-                config.crowd_stride,
-                config.crowd_direction,
-                config.crowd_metres,
-                config.crowd_turn,
+                pelvis, self.pairs, config.crowd_direction, config.crowd_metres, config.crowd_turn
             ),
             "upright": lambda: energies.upright(pack.padded(rotations[UP, UP, 0]), valid),
             "initial_pose": lambda: turning.distances(rotations, quaternions(), self.initial_turns)[1:].mean(),
