@@ -1,4 +1,4 @@
-"""The solver ``lm``: L-BFGS from an approximate Gauss–Newton matrix (metric.py), with a line search.
+"""The solver ``lm`` in Stages 1 and 2: L-BFGS from an approximate Gauss–Newton matrix (metric.py), with a line search.
 
 It has the place of Levenberg's and Marquardt's algorithm, and its name in the settings, but is not it: they damp the
 matrix where a step does not go down, here a backtracking line search shortens the step. What the matrix lacks L-BFGS

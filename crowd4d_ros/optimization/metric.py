@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,10 +42,8 @@ class Metric:
     """
 
     def __init__(self, problem: Problem, moving: dict[str, Tensor], weights: dict[str, float]) -> None:
-        def weight(*names: str) -> float:
-            return 2 * sum(weights.get(name, 0.0) for name in names)  # λ r² has the second derivative 2 λ JᵀJ
-
-        body, image = problem.body, _Image.of(problem, weight("proj"))
+        weight = partial(curvature, weights)
+        body, image = problem.body, ImageStiffness.of(problem, weight("proj"))
         like = image.stiffness
         eye, zero = torch.eye(3).to(like), like.new_zeros
         up = eye[UP].diag()
@@ -75,7 +74,7 @@ class Metric:
             self.inverse["latent"] = along_time(fixed, weight("theta") * D)
 
     @staticmethod
-    def _of_shapes(body: BodyModel, image: _Image, prior: float) -> Tensor:
+    def _of_shapes(body: BodyModel, image: ImageStiffness, prior: float) -> Tensor:
         """(N, 10, 10): what keypoints say of the shape, whatever the pose, and the priors of every frame."""
         directions = (body.joint_shapedirs - body.joint_shapedirs[:1]).flatten(0, 1)
         seen = directions.mT @ directions * (ACROSS / len(body.joint_shapedirs))
@@ -95,8 +94,13 @@ class Metric:
         return answer
 
 
+def curvature(weights: dict[str, float], *names: str) -> float:
+    """What JᵀJ of these terms, together, is multiplied by: λ r² has the second derivative 2 λ JᵀJ."""
+    return 2 * sum(weights.get(name, 0.0) for name in names)
+
+
 @dataclass(frozen=True)
-class _Image:
+class ImageStiffness:
     """What Eq. 22 holds. stiffness: (N, T) per m² across a ray, of all keypoints together; across: (N, T, 3, 3) the
     same, in the world's axes; both zero where not valid. frames: (N,) valid ones, at least 1."""
 
@@ -105,7 +109,7 @@ class _Image:
     frames: Tensor
 
     @classmethod
-    def of(cls, problem: Problem, weight: float) -> _Image:
+    def of(cls, problem: Problem, weight: float) -> ImageStiffness:
         seen, pelvis = problem.seen, problem.variables["pelvis"].detach()
         alpha = problem.variables["log_alpha"].detach().exp()
         ray = (seen.R @ pelvis[..., None])[..., 0] + alpha * seen.t

@@ -17,6 +17,8 @@ from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 from crowd4d_ros.interaction.proxy import Proxy
+from crowd4d_ros.optimization.adam import Adam, AdamAlongAxes
+from crowd4d_ros.optimization.code_axes import axes_of_codes
 from crowd4d_ros.optimization.lm import GaussNewton
 from crowd4d_ros.optimization.metric import Metric
 from crowd4d_ros.optimization.problem import Problem, array
@@ -118,33 +120,6 @@ class Steps(Protocol):
         ...
 
 
-class Adam:
-    """The paper's steps, with each stage's rate."""
-
-    needs_energy = False
-
-    def __init__(self, moving: dict[str, Tensor], rate: float, span: int) -> None:
-        self.moving, self.span = moving, span
-        self.optimizer = torch.optim.Adam(moving.values(), lr=rate)
-
-    def accepts(self, energy: float) -> bool:
-        return math.isfinite(energy)
-
-    def retreat(self, energy: float) -> bool:
-        return False
-
-    def advance(self, energy: Tensor) -> None:
-        self.optimizer.zero_grad()
-        torch.autograd.backward(energy)
-        self.optimizer.step()
-
-    def forget(self, name: str) -> None:
-        self.optimizer.state.pop(self.moving[name], None)
-
-    def look_again(self) -> None:
-        pass
-
-
 class Descent:
     """The stages, one after the other, on a problem. began: by ``clock``, s, when the deadline began to run."""
 
@@ -207,7 +182,7 @@ class Descent:
                     break
                 good = _copies(moving)
             record.add(weighted, looks)
-            if self._is_done(record, steps.span):
+            if self._is_done(record, steps):
                 break
             if iteration < stage.iterations:
                 steps.advance(total)
@@ -215,20 +190,26 @@ class Descent:
         return failure
 
     def _steps(self, stage: Stage, moving: dict[str, Tensor]) -> Steps:
-        """``config.solver``'s. Adam's as long as the scale is sought: the energy's own minimum is 3 to 6 % below where
-        Adam settles, and no nearer the truth. And in Stage 3, where a metric costs as much as 50 iterations."""
+        """``config.solver``'s. Those of ``lm`` are Adam's as long as the scale is sought: the energy's own minimum is 3
+        to 6 % below where Adam settles, and no nearer the truth. And Adam's along axes in Stage 3, whose metric of all
+        segments would cost as much as 50 iterations."""
         problem, config = self.problem, self.config
-        is_settled = "log_alpha" not in stage.variables or problem.has_settled
-        if config.solver == "adam" or not is_settled or "motion_latent" in moving:
+        is_sought = "log_alpha" in stage.variables and not problem.has_settled
+        if config.solver == "adam" or is_sought:
             return Adam(moving, stage.learning_rate, config.support_refresh)
+        if "motion_latent" in moving:
+            axes = axes_of_codes(problem, factors(config, stage))
+            return AdamAlongAxes(moving, stage.learning_rate, axes)
         free = {name: tensor for name, tensor in moving.items() if name != "log_alpha"}
         return GaussNewton(free, Metric(problem, free, factors(config, stage)))
 
-    def _is_done(self, record: _Record, span: int) -> bool:
-        """The energy has fallen by less than ``config.enough`` over the last ``span`` states."""
-        if "log_alpha" in record.stage.variables and not self.problem.has_settled:
+    def _is_done(self, record: _Record, steps: Steps) -> bool:
+        """The energy has fallen by less than ``config.enough`` over the last ``steps.span`` states. With 0 Adam goes on
+        in any case, and a line search until refreshed supports only take it back up."""
+        is_sought = "log_alpha" in record.stage.variables and not self.problem.has_settled
+        if is_sought or not (self.config.enough or steps.needs_energy):
             return False
-        fallen = record.fallen(span)
+        fallen = record.fallen(steps.span)
         return fallen is not None and fallen < self.config.enough
 
     def is_late(self) -> bool:

@@ -9,7 +9,7 @@ from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS, Coupling
 
 SOLVERS = ("adam", "lm")
-"""The paper's, and lm.py."""
+"""The paper's; lm.py, and in Stage 3 adam.py along code_axes.py."""
 SMOOTHNESS = ("tau", "gamma", "theta")
 """Eq. 23 and 24."""
 
