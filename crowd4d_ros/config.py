@@ -446,11 +446,30 @@ class OptimizationConfig:
         "1",
         "share of λ of Eq. 23 and 24 in Stage 3: with all, ACCEL is 94 and not 83; the prior knows a gait better",
     )
+    stage3_rest: float = value(
+        300.0,
+        "times",
+        "ours: λ of Eq. 24 is higher by it in Stage 3 for who rests, whom codes let sway: five crowds' ACCEL is 86.5, "
+        "88.3 without, MPJPE 64.4 mm, 64.7 without; 1000 with .28: 84.8 and 63.9, but standing ankles slide (real)",
+    )
+    stage3_rest_speed: float = value(
+        0.27,
+        "rad/s",
+        "ours: who turns their joints no faster, in the mean, rests: people who stand still seem to by .23 to .31, "
+        "walkers from .35 on; with .5 ACCEL is higher",
+    )
     stage3_height_width: float = value(
         0.01,
         "m",
         "ours: hsip_height_width in Stage 3, where λ of Eq. 18 is higher by as much as this is narrower: the prior "
         "lifts feet; off the ground by 3.6 mm, not 7.6 (real), 7.0, not 11.3 (five crowds), MPJPE as before",
+    )
+    stage3_legs_kept: float = value(
+        1.0,
+        "share",
+        "ours: of the mean turn of a person's leg joints that Stage 2 has and no code of the prior, which bends knees: "
+        "straighter knees are .1 degrees too bent in six training views' mean, 4.4 with 0, MPJPE and ACCEL the same; "
+        "all joints' turns cost 6 mm",
     )
     weight_motion_prior: float = value(
         0.1,
@@ -577,6 +596,12 @@ class OptimizationConfig:
     )
     crowd_turn: float = value(0.05, "1-cos", "Charbonnier width of the direction: 18 degrees")
     seam_decay: float = value(1.0, "s", "a jump at the seam dies away over a stride")
+    seam_turn_decay: float = value(
+        0.3,
+        "s",
+        "ours: so does Stage 3's of the joints, whose swing it may not hold up for long: two windows' ACCEL 84.7, 86.4 "
+        "without",
+    )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,15 @@ import torch
 from motion_priors import LAYOUT, random_motion_prior
 
 from crowd4d_ros.body.rig import Rig
-from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d, rotation_6d_to_matrix
+from crowd4d_ros.body.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_6d,
+    matrix_to_axis_angle,
+    rotation_6d_to_matrix,
+)
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.optimization import energies
-from crowd4d_ros.optimization.segments import SegmentedMotion, bends, split
+from crowd4d_ros.optimization.segments import LEGS, SegmentedMotion, bends, split
 from crowd4d_ros.priors.motion import about_up
 
 DURATION, OVERLAP, LEAST = (LAYOUT.frames - 1) / LAYOUT.rate, 0.3, 0.25
@@ -46,9 +51,9 @@ def motions(people=PEOPLE):
     return path + noise, matrix_to_6d(axis_angle_to_matrix(spread * torch.randn(people, FRAMES, 24, 3)))
 
 
-def segmented(valid=None, seconds=None, motion=None):
+def segmented(valid=None, seconds=None, motion=None, kept=0.0):
     segments = segments_of(some() if valid is None else valid, stamps() if seconds is None else seconds)
-    return SegmentedMotion(random_motion_prior(), segments, *(motions() if motion is None else motion))
+    return SegmentedMotion(random_motion_prior(), segments, *(motions() if motion is None else motion), kept)
 
 
 def test_segments_fill_runs_evenly_and_overlap_as_asked():
@@ -143,19 +148,21 @@ def test_no_bend_turns_a_path_away_from_where_its_walker_faces():
 
 def test_what_nobody_saw_has_no_part_in_it():
     parts = motions()
-    motion = segmented(motion=parts)
+    motion = segmented(motion=parts, kept=1.0)
     hidden = torch.as_tensor(~some())
     other = [torch.where(hidden.reshape(*SHAPE, *[1] * (a.ndim - 2)), torch.nan, a) for a in parts]
-    torch.testing.assert_close(segmented(motion=other).initial, motion.initial)
+    again = segmented(motion=other, kept=1.0)
+    torch.testing.assert_close(again.initial, motion.initial)
+    torch.testing.assert_close(again.turns, motion.turns)
 
 
 def test_people_one_by_one_are_as_all_together():
     parts = motions()
-    together = segmented(motion=parts)
+    together = segmented(motion=parts, kept=1.0)
     step = 0.1 * torch.randn_like(together.initial)
     all_at_once = together.at_frames(together.moved(together.initial + step))
     for person in range(PEOPLE):
-        alone = segmented(some()[person : person + 1], motion=[a[person : person + 1] for a in parts])
+        alone = segmented(some()[person : person + 1], motion=[a[person : person + 1] for a in parts], kept=1.0)
         rows = together.segments.person == person
         torch.testing.assert_close(alone.initial, together.initial[rows])
         for one, many in zip(alone.at_frames(alone.moved(alone.initial + step[rows])), all_at_once, strict=True):
@@ -167,8 +174,8 @@ def test_moving_and_turning_the_world_moves_and_turns_the_answer_and_no_code():
     matrix = axis_angle_to_matrix(torch.tensor([0.0, 0.8, 0]))
     shift = torch.tensor([3.0, -1, 2])
     turned = torch.cat([matrix_to_6d(matrix @ rotation_6d_to_matrix(rotations[:, :, :1])), rotations[:, :, 1:]], 2)
-    there = segmented(motion=(pelvis @ matrix.T + shift, turned))
-    here = segmented(motion=(pelvis, rotations))
+    there = segmented(motion=(pelvis @ matrix.T + shift, turned), kept=1.0)
+    here = segmented(motion=(pelvis, rotations), kept=1.0)
     torch.testing.assert_close(there.initial, here.initial)
     moved, found = there.at_frames(there.moved(there.initial + 0.3))
     expected, same = here.at_frames(here.moved(here.initial + 0.3))
@@ -179,7 +186,7 @@ def test_moving_and_turning_the_world_moves_and_turns_the_answer_and_no_code():
 
 
 def test_gradients_reach_every_code_and_are_right():
-    motion = segmented(some()[:1, :12], stamps()[:12], [a[:1, :12] for a in motions()])
+    motion = segmented(some()[:1, :12], stamps()[:12], [a[:1, :12] for a in motions()], kept=1.0)
     weights = [torch.randn_like(a) for a in motion.at_frames(motion.moved(motion.initial))]
 
     def value(latent):
@@ -211,3 +218,29 @@ def test_segments_that_agree_are_connected_at_no_cost():
     two_times_24_joints = 2 * 24 * 0.1**2
     found = energies.connection(motion.ends(apart, rig, betas)).item()
     assert found == pytest.approx(two_times_24_joints)
+
+
+def apart(motion, latent):
+    """Mean turn (N, 24, 3) of Stage 2's joints against the answer's, where segments are."""
+    _, answer = motion.at_frames(motion.moved(latent))
+    turns = matrix_to_axis_angle(rotation_6d_to_matrix(motion.rotations) @ rotation_6d_to_matrix(answer).mT)
+    covered = motion.segments.covered[..., None, None]
+    return torch.where(covered, turns, 0).sum(1) / covered.sum(1).clamp(min=1)
+
+
+def test_legs_keep_the_mean_turn_that_no_code_has_and_other_joints_are_the_codes():
+    """What is kept is the turn against the codes' motion, in the parent's axes, and the same in every frame."""
+    parts = motions()
+    without, whole, half = (segmented(motion=parts, kept=kept) for kept in (0.0, 1.0, 0.5))
+    before = apart(without, without.initial)
+    others = [joint for joint in range(24) if joint not in LEGS]
+    assert (before.norm(dim=-1)[:3, LEGS] > 0.1).any()
+    for motion, kept in ((whole, 1.0), (half, 0.5)):
+        _, plain = without.at_frames(without.moved(without.initial + 0.1))
+        _, answer = motion.at_frames(motion.moved(motion.initial + 0.1))
+        plain, answer = rotation_6d_to_matrix(plain), rotation_6d_to_matrix(answer)
+        expected = axis_angle_to_matrix(kept * before[:, None, LEGS]) @ plain[:, :, LEGS]
+        covered = motion.segments.covered
+        torch.testing.assert_close(answer[covered][:, LEGS], expected[covered])
+        torch.testing.assert_close(answer[:, :, others], plain[:, :, others])
+        torch.testing.assert_close(answer[~covered], plain[~covered])

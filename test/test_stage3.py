@@ -246,6 +246,22 @@ def test_what_was_published_stays(staged, prepared, body, prior, motion_prior):
     assert np.abs(after.motion.body_pose[:, 8:]).max() > 0
 
 
+def test_joints_do_not_jump_where_a_window_goes_on_from_the_last(prepared, body, prior, motion_prior):
+    first = prepare(body, sliced(prepared.window, slice(0, 16), np.ones(16, bool)), alpha0=1.0)
+    second = prepare(body, sliced(prepared.window, slice(8, 24), np.arange(8, 24) >= 16), alpha0=1.0)
+    before = solve(first, body, prior, motion_prior, BRIEF)
+    last = LastWindow(first.window.stamps, first.window.track_ids, first.window.valid, before.motion)
+
+    def steps(turn_decay):
+        config = replace(BRIEF, seam_turn_decay=turn_decay)
+        joints = solve(second, body, prior, motion_prior, config, previous=last).joints
+        return np.linalg.norm(np.diff(joints - joints[:, :, :1], axis=1), axis=-1).mean((0, 2))
+
+    at_once, slowly = steps(1e-3), steps(0.3)
+    assert slowly[7] < 0.9 * at_once[7]  # the jump is spread over the frames after it
+    np.testing.assert_allclose(slowly[:7], at_once[:7], atol=1e-4)
+
+
 @pytest.mark.parametrize("sick", ["contact_stationarity", "motion_consistency"])
 def test_a_term_that_is_not_finite_ends_the_window_by_name(prepared, body, prior, motion_prior, monkeypatch, sick):
     healthy, calls = getattr(energies, sick), []

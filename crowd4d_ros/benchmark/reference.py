@@ -204,7 +204,10 @@ class MeshProblem(Problem):
     def _steps(self, rotations: Tensor) -> Tensor:
         """Eq. 24 of rotations (N, T, J, 3, 3)."""
         squared = _squared_angle(rotations[:, :-1], rotations[:, 1:]).mean(-1)
-        return (squared * energies.adjacent(self.given.seen.valid)).sum()
+        weight = energies.adjacent(self.given.seen.valid).to(squared)
+        if self.long_range is not None:
+            weight = weight * self.long_range.calm[:, None]
+        return (squared * weight).sum()
 
 
 def equalise(problem: Problem, other: Problem) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crowd4d_ros.body.rig import Rig
+from crowd4d_ros.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import OptimizationConfig
 from crowd4d_ros.optimization import energies
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 ANY = [0]
 """A vertex, for a rig of which only the joints are wanted."""
+REST_POWER = 6
+"""Of the squared speed, by which smoothness fades: who stands seems half as fast as who walks slowly, and no slower."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,15 @@ class LongRange:
     """What is fixed when Stage 3 begins.
 
     motion: Stage 2's, in segments. rig: the body's joints. followed: whom the unreliable follow (Eq. 30). lasting:
-    (N, T − 1) the pairs of frames over which a foot on the ground stays where it is (Eq. 28).
+    (N, T − 1) the pairs of frames over which a foot on the ground stays where it is (Eq. 28). calm: (N,) how much more
+    than others' the turns of who rests weigh in Eq. 24, ours.
     """
 
     motion: SegmentedMotion
     rig: Rig
     followed: References
     lasting: Tensor
+    calm: Tensor
 
     @classmethod
     @torch.no_grad()
@@ -52,7 +57,7 @@ class LongRange:
         """From Stage 2's pelvis (N, T, 3) and rotations (N, T, 24, 6)."""
         ticks, lengths = (prior.frames, prior.rate), (config.segment_overlap, config.segment_least)
         segments = split(window.valid, window.seconds, *ticks, *lengths, like=pelvis)
-        motion = SegmentedMotion(prior, segments, pelvis, rotations)
+        motion = SegmentedMotion(prior, segments, pelvis, rotations, config.stage3_legs_kept)
         valid = tensor_like(window.valid, pelvis, torch.bool)
         reliable = tensor_like(reliability(window, config.amc_full_confidence), pelvis)
         seconds = tensor_like(window.seconds, pelvis)
@@ -66,7 +71,10 @@ class LongRange:
             int(valid.sum()),
         )
         rig = Rig.of(body, torch.tensor(ANY, device=pelvis.device))
-        return cls(motion, rig, followed, energies.adjacent(valid) & (seconds.diff() <= config.contact_gap))
+        lasting = energies.adjacent(valid) & (seconds.diff() <= config.contact_gap)
+        turning = _turning(motion, energies.adjacent(valid), seconds)
+        calm = 1 + config.stage3_rest / (1 + (turning / config.stage3_rest_speed) ** (2 * REST_POWER))
+        return cls(motion, rig, followed, lasting, calm)
 
     def terms(
         self, latent: Tensor, moved: Segment, betas: Tensor, joints: Tensor, gamma: float
@@ -84,3 +92,11 @@ class LongRange:
                 poses(moved.rotations.mT.index_select(0, followed.segment).mT), followed.pose, followed.weight, gamma
             ),
         }
+
+
+def _turning(motion: SegmentedMotion, lasting: Tensor, seconds: Tensor) -> Tensor:
+    """(N,) rad/s, rms over the body's joints and over the steps from frame to frame that last (N, T − 1)."""
+    _, columns = motion.at_frames(motion.moved(motion.initial))
+    turns = rotation_6d_to_matrix(columns[..., 1:, :])
+    squared = matrix_to_axis_angle(turns[:, :-1].mT @ turns[:, 1:]).square().sum(-1).mean(-1) / seconds.diff().square()
+    return (torch.where(lasting, squared, 0.0).sum(1) / lasting.sum(1).clamp(min=1)).sqrt()

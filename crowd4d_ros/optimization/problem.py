@@ -72,6 +72,7 @@ class Problem:
         self.seen = seen = Evidence.of(window, config, body.v_template)
         self.valid = seen.valid
         self.pack = pack = Packing.of(seen.valid, body.v_template)
+        self.calmed = pack.lasting
         self.has_proxy = self.valid & self._tensor(proxy.valid, torch.bool)
         # a bridged frame's initial body is on a straight line: neighbours know better where it is across the ground
         is_observed = self._tensor(window.observed, torch.bool)
@@ -90,9 +91,9 @@ class Problem:
             config.crowd_width,
             window.observed if config.crowd_hidden_only else None,
         )
-
         self.pairs = graph.pairs(config.crowd_stride, self.point)
-        self.seam = seam(window, previous, body, config.seam_decay)
+
+        self.seam = seam(window, previous, body, config.seam_decay, config.seam_turn_decay)
         self.is_held = pack.packed(self.seam.held) if bool(self.seam.held.any()) else None
         self.initial = self._matrices(seen.global_orient, seen.body_pose)
         self.held = self._matrices(self.seam.global_orient, self.seam.body_pose)
@@ -149,7 +150,7 @@ class Problem:
         body_turns = not {"theta", "initial_pose"}.isdisjoint(names)
         turning_joints = rotations if body_turns else rotations[:, :, :1]
         quaternions = cache(lambda: turning.quaternions(turning_joints))
-        turned = cache(lambda: turning.steps(turning_joints, quaternions(), pack.lasting))
+        turned = cache(lambda: turning.steps(turning_joints, quaternions(), self.calmed))
         terms: dict[str, Callable[[], Tensor]] = {
             "proj": lambda: self.view.energy(
                 self._keypoints(joints, landmarks),
@@ -209,6 +210,7 @@ class Problem:
         columns = self.pack.padded(rotations[:, :2].transpose(0, 1)).flatten(2, 3).mT
         self.long_range = LongRange.of(self.window, self.body, self.motion_prior, self.config, pelvis, columns)
         self.variables["motion_latent"] = self.long_range.motion.initial
+        self.calmed = self.pack.lasting * self.long_range.calm[self.pack.person[:-1]]
 
     def _state(self, moved: Segment | None = None) -> tuple[Tensor, Tensor]:
         """The bodies as they stand, the last window's where held: pelvis (N, T, 3), rotations (3, 3, 24, V)."""
@@ -225,6 +227,8 @@ class Problem:
             motion = self.long_range.motion
             pelvis, columns = motion.at_frames(moved or motion.moved(self.variables["motion_latent"]))
             pelvis = pelvis + self.seam.shift(pelvis)
+            if self.is_held is not None:
+                columns = columns + self.seam.turn(columns)
             rotations = orthonormal(pack.packed(columns.mT).reshape(2, 3, columns.shape[-2], -1))
         if self.is_held is None:
             return pelvis, rotations

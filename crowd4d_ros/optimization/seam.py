@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.optimization.evidence import tensor_like
 from crowd4d_ros.window import BoolArray, CrowdWindow, FloatArray, IntArray
@@ -21,7 +22,8 @@ class Seam:
     held: (N, T) frames of people that both windows have: they keep their answer, which was published.
     known: (N,) people with such a frame. pelvis: (N, T, 3), global_orient: (N, T, 3), body_pose:
     (N, T, 23, 3), betas: (N, 10): the answer where held or known, zeros elsewhere.
-    last: (N,) the last held frame. decay: (N, T) weight of the jump at that frame on the frames after it.
+    last: (N,) the last held frame, columns: (N, 24, 6) all rotations there. decay: (N, T) weight of the jump of the
+    root at that frame on the frames after it; turn_decay: (N, T) of the joints'.
     """
 
     held: Tensor
@@ -31,7 +33,9 @@ class Seam:
     body_pose: Tensor
     betas: Tensor
     last: Tensor
+    columns: Tensor
     decay: Tensor
+    turn_decay: Tensor
 
     def shift(self, pelvis: Tensor) -> Tensor:
         """(N, T, 3) metres that join roots (N, T, 3) to the last answer: the jump there, fading after it."""
@@ -39,8 +43,16 @@ class Seam:
         jump = (self.pelvis - pelvis)[row, self.last]
         return self.decay[..., None] * jump[:, None]
 
+    def turn(self, columns: Tensor) -> Tensor:
+        """``shift`` for rotations (N, T, 24, 6): what joins them to the last answer, to be added before they are made
+        orthonormal."""
+        row = torch.arange(len(columns), device=columns.device)
+        return self.turn_decay[..., None, None] * (self.columns - columns[row, self.last])[:, None]
 
-def seam(window: CrowdWindow, previous: LastWindow | None, body: BodyModel, decay_seconds: float) -> Seam:
+
+def seam(
+    window: CrowdWindow, previous: LastWindow | None, body: BodyModel, decay_seconds: float, turn_seconds: float
+) -> Seam:
     """The seam of ``window`` with the ``previous`` one; nothing is held where there is none."""
     like = body.v_template
     people, frames = window.valid.shape
@@ -59,6 +71,8 @@ def seam(window: CrowdWindow, previous: LastWindow | None, body: BodyModel, deca
         pose[here] = np.where(repeated[..., None, None], previous.motion.body_pose[there], 0)
         betas[n] = np.where(repeated.any(-1, keepdims=True), previous.motion.betas[m], 0)
     last = np.where(held.any(-1), frames - 1 - held[:, ::-1].argmax(-1), 0)
+    row = np.arange(people)
+    angles = tensor_like(np.concatenate([orient[row, last][:, None], pose[row, last]], 1), like)
     return Seam(
         held=torch.as_tensor(held, device=like.device),
         known=torch.as_tensor(held.any(-1), device=like.device),
@@ -67,7 +81,9 @@ def seam(window: CrowdWindow, previous: LastWindow | None, body: BodyModel, deca
         body_pose=tensor_like(pose, like),
         betas=tensor_like(betas, like),
         last=torch.as_tensor(last, device=like.device),
+        columns=matrix_to_6d(axis_angle_to_matrix(angles)),
         decay=tensor_like(_decay(window, held, last, decay_seconds), like),
+        turn_decay=tensor_like(_decay(window, held, last, turn_seconds), like),
     )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from crowd4d_ros.body.rig import Rig
+from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
 from crowd4d_ros.body.skeleton import JOINTS
 from crowd4d_ros.body.tangent import orthonormal
 from crowd4d_ros.optimization.mixing import Mixing
@@ -26,6 +27,8 @@ BENDS, BEND_SIGMA = 3, 0.1
 """Slope, parabola and cubic, metres rms of each: as wide as the origin's residual; half of it changes nothing."""
 SLACK = 1e-6
 """seconds: a run that fills its segments exactly needs no further one through rounding."""
+LEGS = tuple(row for row, name in enumerate(JOINTS) if name.endswith(("hip", "knee", "ankle", "foot")))
+"""Rows of the joints whose mean turns are kept."""
 CHUNK = 1024
 """Segments that are encoded at once: some 200 MB."""
 
@@ -170,10 +173,14 @@ class SegmentedMotion:
 
     pelvis: (N, T, 3), rotations: (N, T, 24, 6): Stage 2's. ``initial`` (M, L + 5 + B): its codes. The last B, ours,
     bend a segment's path, in units of BEND_SIGMA: the prior knows few paths, and people who dodge, or whom frames
-    of uneven times show, leave the image with it.
+    of uneven times show, leave the image with it. turns: (N, 1, 1, 3, 3, 24), ours too, is what codes cannot say: how
+    a person's legs are turned in Stage 2's motion against what its codes make of them, in the mean of the covered
+    frames, ``kept`` times. It is no variable.
     """
 
-    def __init__(self, prior: MotionPrior, segments: Segments, pelvis: Tensor, rotations: Tensor) -> None:
+    def __init__(
+        self, prior: MotionPrior, segments: Segments, pelvis: Tensor, rotations: Tensor, kept: float = 0.0
+    ) -> None:
         self.prior, self.segments = prior, segments
         self.pelvis, self.rotations = pelvis, rotations
         self._bends = bends(prior.frames, pelvis)
@@ -181,6 +188,10 @@ class SegmentedMotion:
         self._still = [torch.where(elsewhere, values, 0.0) for values in (pelvis, _rows(rotations))]
         everyone = torch.arange(len(segments.person), device=pelvis.device)
         self.initial, self.placement = self.encode(segments.person, everyone)
+        unturned = torch.eye(3, dtype=pelvis.dtype, device=pelvis.device)[:, :, None]
+        self.turns = unturned.expand(len(pelvis), 1, 1, 3, 3, len(JOINTS))
+        if kept:
+            self.turns = self._turns(kept)
 
     def encode(self, person: Tensor, segment: Tensor) -> tuple[Tensor, Placement]:
         """Codes (M, L + 5 + B) and placements of what people (M,) do during segments (M,), in Stage 2's motion."""
@@ -211,11 +222,21 @@ class SegmentedMotion:
 
     def at_frames(self, moved: Segment) -> tuple[Tensor, Tensor]:
         """pelvis (N, T, 3) and rotations (N, T, 24, 6), means of orthonormal columns that are not so themselves."""
-        pelvis, rotations = (
-            still + self.segments.at_frames(values)
-            for still, values in zip(self._still, (moved.pelvis, _rows(moved.rotations)), strict=True)
-        )
-        return pelvis, _rotations_6d(rotations)
+        pelvis, rows = (self.segments.at_frames(values) for values in (moved.pelvis, _rows(moved.rotations)))
+        columns = rows.reshape(*rows.shape[:-1], 2, 1, 3, len(JOINTS))
+        turned = (self.turns * columns).sum(-2).flatten(-3)
+        still_pelvis, still_rows = self._still
+        return still_pelvis + pelvis, _rotations_6d(still_rows + turned)
+
+    def _turns(self, kept: float) -> Tensor:
+        covered = self.segments.covered[..., None, None]
+        _, decoded = self.at_frames(self.moved(self.initial))
+        own, coded = (rotation_6d_to_matrix(rotations[..., LEGS, :]) for rotations in (self.rotations, decoded))
+        apart = torch.where(covered, matrix_to_axis_angle(own @ coded.mT), 0.0)
+        mean = kept * apart.sum(1) / covered.sum(1).clamp(min=1)
+        turns = self.turns.clone()
+        turns[..., LEGS] = axis_angle_to_matrix(mean).permute(0, 2, 3, 1)[:, None, None]
+        return turns
 
     def ends(self, moved: Segment, rig: Rig, betas: Tensor) -> Tensor:
         """Joints (2, J, 2, 24, 3) of each segment and of its successor, at the two times of ``to_joint``."""

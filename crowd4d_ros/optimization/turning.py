@@ -48,7 +48,7 @@ def relative_log(a: Tensor, b: Tensor) -> Tensor:
 
 
 def steps(rotations: Tensor, quaternion: Tensor, lasting: Tensor) -> Tensor:
-    """Squared angles from each body to the next, (J) rad², where ``lasting`` (V − 1) is 1 and not 0.
+    """Squared angles from each body to the next, (J) rad², each times ``lasting`` (V − 1), 0 where there is no next.
 
     rotations: (3, 3, J, V) and their quaternions (4, J, V).
     """
