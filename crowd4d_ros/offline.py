@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -115,7 +115,7 @@ def reconstruct(
         run = _Run(options, config, make_initializer or Initializer, make_pipeline or Pipeline, warnings)
         try:
             with run.drawing() as overlay:
-                run.reconstruct()
+                run.reconstruct(overlay)
                 run.write(overlay)
         except KeyboardInterrupt:
             run.keep()
@@ -161,8 +161,8 @@ class _Run:
     def _open(self, start: int, frames: int | None) -> FrameSource:
         return open_input(self.options.input, start, frames, self.options.fps, self.options.topic)
 
-    def reconstruct(self) -> None:
-        """Every window of the input, each into the work folder."""
+    def reconstruct(self, overlay: Future[None]) -> None:
+        """Every window of the input, each into the work folder. overlay: drawn meanwhile; if it fails, this ends."""
         world, number = self.work.world(), 0
         with _progress("reconstructing", self.source.count) as bar, self._prepared(bar) as windows:
             for window in windows:
@@ -173,6 +173,8 @@ class _Run:
                     self._remember()
                 number += 1
                 self._is_there.put(True)
+                if overlay.done():
+                    overlay.result()
                 bar.set_postfix(windows=number, people=len(window.track_ids))
         self._is_there.put(False)
 
@@ -226,7 +228,7 @@ class _Run:
             last = observations.index
             yield from self._made(self.initializer.adding(observations))
             bar.update()
-        with _ahead(iter(self.source), "frames") as frames:
+        with _ahead(self.source, "frames") as frames:
             for frame in frames:
                 if self._stopping.is_set():
                     return
@@ -325,17 +327,25 @@ class _Run:
 
 
 @contextmanager
-def _ahead(items: Iterator[T], name: str) -> Iterator[Iterator[T]]:
-    """``items``, the next of which is made in another thread while one is worked on."""
+def _ahead(items: Iterable[T], name: str) -> Iterator[Iterator[T]]:
+    """``items``, the next of which is made in another thread while one is worked on. They end with the block."""
+
+    def each() -> Generator[T, None, None]:
+        yield from items
+
     with ThreadPoolExecutor(1, name) as thread:
+        made = each()
 
         def taken() -> Iterator[T]:
-            following = thread.submit(next, items, None)
+            following = thread.submit(next, made, None)
             while (item := following.result()) is not None:
-                following = thread.submit(next, items, None)
+                following = thread.submit(next, made, None)
                 yield item
 
-        yield taken()
+        try:
+            yield taken()
+        finally:
+            thread.submit(made.close)  # there, since it may still be making one
 
 
 def _intrinsics(options: Options, source: FrameSource) -> Intrinsics:

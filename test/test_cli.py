@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +79,7 @@ class Crowd:
     def restore(self, state: dict[str, Any]) -> None:
         self.restored = int(state["last"])
 
-    def adding(self, observations: FrameObservations) -> list[CrowdMotion]:
+    def adding(self, observations: FrameObservations) -> Iterable[CrowdMotion]:
         self.added.append(observations.index)
         start = max(self.emitted - OVERLAP, 0)
         return self._window(start, start + LENGTH) if len(self.added) == start + LENGTH else []
@@ -198,22 +201,71 @@ def test_windows_are_drawn_while_later_ones_are_optimised(
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def ours() -> list[str]:
+    """The threads that are still there, of those that a run starts."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("overlay", "windows", "frames"))]
+
+
 def test_nothing_half_drawn_is_left_by_an_interrupted_run(recording: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(recording, tmp_path, Crowd(stop_at_window=2))
     assert {path.name for path in tmp_path.iterdir()} == {".work"}
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("overlay")]
+    assert not ours()
 
 
-def test_what_fails_in_the_drawing_is_told(
+def test_no_thread_outlives_a_run_that_ends_while_a_window_is_waiting(
+    recording: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prepared = threading.Event()
+
+    class Hasty(Crowd):
+        def step(self, window: CrowdMotion, world: World) -> tuple[CrowdMotion, World]:
+            assert prepared.wait(10)
+            raise KeyboardInterrupt
+
+        def adding(self, observations: FrameObservations) -> Iterable[CrowdMotion]:
+            yield from super().adding(observations)  # a window is made when it is asked for
+
+        def _window(self, start: int, stop: int) -> list[CrowdMotion]:
+            if start:
+                prepared.set()
+            return super()._window(start, stop)
+
+    with pytest.raises(Interrupted) as error:
+        run(recording, tmp_path, Hasty())
+    assert not ours(), f"nor where {error} still holds what was going on"
+
+
+def test_what_fails_in_the_drawing_is_told_at_once(
     recording: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise ConfigError("no such colour")
 
+    begun: list[Future[None]] = []
+    drawing = offline._Run.drawing
+
+    @contextmanager
+    def watched(self: Any) -> Iterator[Future[None]]:
+        with drawing(self) as overlay:
+            begun.append(overlay)
+            yield overlay
+
+    class Patient(Crowd):
+        def step(self, window: CrowdMotion, world: World) -> tuple[CrowdMotion, World]:
+            if self.stepped:
+                wait(begun, 10)
+            return super().step(window, world)
+
     monkeypatch.setattr(OverlayPainter, "draw", broken)
+    monkeypatch.setattr(offline._Run, "drawing", watched)
+    crowd = Patient()
     with pytest.raises(ConfigError, match="no such colour"):
-        run(recording, tmp_path)
+        run(recording, tmp_path, crowd)
+    assert len(crowd.stepped) == 2, "no further window is optimised for nothing"
+    assert {path.name for path in tmp_path.iterdir()} == {".work"}
+    assert not ours()
 
 
 def test_what_fails_in_the_preparation_is_told(recording: tuple[Path, Path], tmp_path: Path) -> None:
@@ -235,7 +287,7 @@ def test_where_the_optimization_fails_it_is_told_and_nothing_goes_on(
     crowd = Broken()
     with pytest.raises(ConfigError, match="no such weight"):
         run(recording, tmp_path, crowd)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("windows")]
+    assert not ours()
     assert len(crowd.observed) < COUNT, "of the video no more is looked at than the next window needs"
 
 

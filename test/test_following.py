@@ -216,6 +216,7 @@ def test_sides_go_part_of_the_way_to_those_of_the_mask() -> None:
     np.testing.assert_allclose(drawn[1], [160 + share * reach * 60, 50, 20, 60])
     empty = (masks.encode(np.zeros(SIZE[::-1], bool)),) * 2
     np.testing.assert_array_equal(towards_masks(boxes, empty, SIZE[1], CONFIG.keypoints), boxes)
+    assert towards_masks(boxes[:0], (), SIZE[1], CONFIG.keypoints).shape == (0, 4)
 
 
 def test_beside_others_boxes_keep_to_themselves() -> None:

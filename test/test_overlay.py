@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from synthetic_motion import body_model, crowd_motion, frames_of, nobody, people
 
 from crowd4d_ros.config import Config
 from crowd4d_ros.io.camera import intrinsics_from
+from crowd4d_ros.io.output import OutputError
 from crowd4d_ros.io.results import ResultWriter, posed_vertices, read_results
 from crowd4d_ros.lens import project
 from crowd4d_ros.visualization import track_color
@@ -188,6 +190,20 @@ def test_windows_that_begin_later_are_drawn_on_their_own_frames(tmp_path: Path, 
     frames = [Frame(gray(), t * 10**8, t) for t in range(10)]
     list(write_overlay(tmp_path, frames, [late], painter, 10.0))
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "overlay.png")), painter.draw(gray(), late, 0))
+
+
+def test_a_video_that_the_disk_had_no_room_for_is_told_and_not_left(tmp_path: Path, painter: OverlayPainter) -> None:
+    """OpenCV's writer does not tell."""
+    noise = np.random.default_rng(0).integers(0, 255, gray().shape, np.uint8)
+    frames = [Frame(image, t * 10**8, t) for t, image in enumerate([gray(), noise, noise])]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"overlay.mp4 was not written whole"):
+            list(write_overlay(tmp_path, frames, [], painter, 10.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 # --- plans --------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class Followed:
         )
 
     def steps_to(self, poses: Poses) -> FloatArray:
-        """(m, 2) how far the poses now seen in the crops are from where they were expected; zero if none was seen."""
+        """(m, 2) how far the poses now seen in the crops are from where they were expected; zero if not ``visible``."""
         step = np.median((poses.keypoints_2d - self.keypoints)[:, :NUM_COCO], axis=1)
         return np.where(self.visible[:, None], step, 0.0)
 
@@ -109,7 +109,8 @@ def towards_masks(boxes: FloatArray, masks: Sequence[RunLengths], height: int, c
     """``boxes`` (n, 4) whose sides are drawn to those of their people's masks, in an image so high.
 
     A detector's box and a mask are wrong in different ways, and a mask shows a stride that landmarks do not. Masks leak
-    into the background, so no side goes further than ``mask_reach``, and into people beside: their boxes stay.
+    into the background, so no side goes further than ``mask_reach``, and into people beside: their boxes stay, as do
+    those of empty masks.
     """
     if not len(boxes):
         return boxes

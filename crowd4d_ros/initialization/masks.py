@@ -20,8 +20,8 @@ def encode(mask: BoolArray, corner: tuple[int, int] = (0, 0), shape: tuple[int, 
     left, top = corner
     edges = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     column, row = np.nonzero(edges)
-    bounds = (left + column) * height + top + row
-    begins, ends = bounds[edges[column, row] > 0], bounds[edges[column, row] < 0]
+    place = (left + column) * height + top + row
+    begins, ends = place[edges[column, row] > 0], place[edges[column, row] < 0]
     # a run that ends at the foot of a column goes on at the head of the next
     apart = begins[1:] != ends[:-1]
     begins, ends = begins[np.r_[True, apart][: len(begins)]], ends[np.r_[apart, True][: len(ends)]]
@@ -47,8 +47,8 @@ def window(runs: IntArray, low: IntArray, high: IntArray, height: int) -> BoolAr
     columns = int(high[0] - low[0])
     if len(runs) == 0:
         return np.zeros((int(high[1] - low[1]), columns), bool)
-    bounds = np.clip(np.cumsum(runs, dtype=np.int64) - low[0] * height, 0, columns * height)
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(bounds, prepend=0))
+    ends = np.clip(np.cumsum(runs, dtype=np.int64) - low[0] * height, 0, columns * height)
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=0))
     return flat.reshape((height, columns), order="F")[low[1] : high[1]]
 
 

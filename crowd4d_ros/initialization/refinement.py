@@ -191,6 +191,7 @@ class _Problem:
         height = (torch.tensordot(normal, feet, 1) + offset - self.sole).amin(1)
         lowest = height.amin(0)
         standing = self._robust((lowest / self.config.ground_sigma).square()).sum()
+        # nearly one for the lower foot, a half for one that is ``lifted``
         down = torch.sigmoid(2 - 2 * (height - lowest) / self.config.lifted).detach()
         speed = feet.mean(2).diff() / self.step
         slide = self._robust(dot(speed, speed) / self.config.slide_sigma**2)

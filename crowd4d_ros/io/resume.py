@@ -77,7 +77,7 @@ class WorkFolder:
         return load_state(files[-1]) if files else {}
 
     def motion(self, number: int) -> CrowdMotion:
-        """A finished window."""
+        """Finished window ``number``, from 0 on."""
         return load_list(self.path / f"window-{number:06d}.npz", CrowdMotion)[0]
 
     def motions(self) -> Iterator[CrowdMotion]:

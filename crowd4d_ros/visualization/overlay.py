@@ -161,6 +161,17 @@ def write_overlay(
         finally:
             if writer is not None:
                 writer.release()
+        if writer is not None and not _is_video(video):
+            raise OutputError(f"{folder / 'overlay.mp4'} was not written whole: free some space and run again")
+
+
+def _is_video(path: Path) -> bool:
+    """Whether it can be opened. OpenCV's writer tells nobody of a full disk, but what makes it a video comes last."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return bool(capture.isOpened())
+    finally:
+        capture.release()
 
 
 def _by_frame(motions: Iterable[CrowdMotion]) -> Iterator[tuple[int, CrowdMotion, int]]:
