@@ -131,6 +131,32 @@ def test_the_lower_the_view_the_less_the_surface_tells():
     assert trust[-1] < 0.05
 
 
+def trust_at(height, camera):
+    """In the surface through y = height(x, z), of feet at (0, −5, −20) seen from so high above x = z = 0."""
+    target = np.array([[[0.0, -5.0, -20.0]]])
+    one, met = np.ones((1, 1)), np.ones((1, 1), bool)
+    return surface_trust(np.array([[[0.0, camera, 0.0]]]), target, one, met, surface_of(height, DEFAULT), DEFAULT)
+
+
+def test_a_slope_towards_the_camera_tells_no_more_than_level_ground_and_one_away_less():
+    level, towards, away = (lambda x, z, rise=rise: -5 - rise * (z + 20) for rise in (0.0, 0.15, -0.15))
+    np.testing.assert_allclose(trust_at(towards, 0.0), trust_at(level, 0.0), rtol=1e-6)
+    assert trust_at(away, 0.0) < trust_at(level, 0.0)
+    assert trust_at(towards, -6.0) == 0  # who looks up at feet does not see what is under them
+
+
+def test_what_is_met_beside_the_horizon_does_not_say_what_all_surface_has_wrong():
+    """Two well below the camera, alone and beside five nearly as high as it, whose rays end far too near."""
+    surface = surface_of(lambda x, z: 0 * x - 5, DEFAULT)
+    heights = np.array([-5.0, -5, -0.1, -0.1, -0.1, -0.1, -0.1])[:, None]
+    target = np.stack([0 * heights, heights, 0 * heights - 20], -1)
+    mu, met = np.where(heights < -1, 1.0, 0.7), np.ones((7, 1), bool)
+    all_together = surface_trust(np.zeros((7, 1, 3)), target, mu, met, surface, DEFAULT)[:2]
+    alone = surface_trust(np.zeros((2, 1, 3)), target[:2], mu[:2], met[:2], surface, DEFAULT)
+    np.testing.assert_allclose(all_together, alone)
+    assert alone.min() > 0.8
+
+
 def test_what_stands_in_front_is_not_what_people_stand_on():
     wall = lambda x, z: np.where(np.abs(z + 12) < 0.6, -2.0, -5.0)  # noqa: E731
     feet = [[[0.0, -5.0, -14.0]] * 5]  # hidden by the wall, 1 m of which the ray to the feet passes through

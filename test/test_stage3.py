@@ -11,11 +11,14 @@ from synthetic_window import staged_crowd
 from test_solver import pelvis, prepare, sliced
 from torch.autograd import gradcheck
 
+from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d
 from crowd4d_ros.body.smpl import BodyModel, read_body
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS
 from crowd4d_ros.optimization import energies
+from crowd4d_ros.optimization.long_range import LongRange
 from crowd4d_ros.optimization.placement import placed_by_keypoints
+from crowd4d_ros.optimization.problem import Problem
 from crowd4d_ros.optimization.solver import optimize
 from crowd4d_ros.optimization.stages import stages
 from crowd4d_ros.priors.motion import MotionPrior
@@ -262,6 +265,43 @@ def test_joints_do_not_jump_where_a_window_goes_on_from_the_last(prepared, body,
     np.testing.assert_allclose(slowly[:7], at_once[:7], atol=1e-4)
 
 
+def test_who_rests_weighs_1_and_stage3_rest_who_walks_1_and_who_is_between_half(prepared, body, motion_prior):
+    """Of joints that turn evenly, in runs too short for a segment: codes change nothing."""
+    window = sliced(prepared.window, slice(0, 3), np.ones(3, bool))
+    window = replace(window, valid=np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1]], bool))
+    speed = torch.tensor([0.0, 10.0, 1.0, 10.0]) * BRIEF.stage3_rest_speed
+    angles = torch.zeros(4, 3, 24, 3)
+    angles[:, :, 1:, 0] = (speed[:, None] * torch.as_tensor(window.seconds).float())[..., None]
+    angles[:, :, 0, 1] = torch.as_tensor(window.seconds).float()  # the root's turn is none of the joints'
+    columns = matrix_to_6d(axis_angle_to_matrix(angles))
+    columns[3, 1] = math.nan
+    calm = LongRange.of(window, body, motion_prior, BRIEF, torch.zeros(4, 3, 3), columns).calm
+    rest = BRIEF.stage3_rest
+    expected = torch.tensor([1 + rest, 1.0, 1 + rest / 2, 1 + rest])  # of the last no frame is next to another
+    torch.testing.assert_close(calm, expected, atol=0, rtol=1e-3)
+
+
+def test_eq_24_counts_everybody_by_their_calm(prepared, body, prior, motion_prior):
+    config = replace(BRIEF, stage3_rest_speed=0.7)  # of these jittering walkers some are slower
+    third = stages(config)[2]
+
+    def turns(*calm):
+        problem = Problem(
+            prepared.window, prepared.proxy, body, prior, config, COUPLINGS["hsip"], True, None, motion_prior
+        )
+        problem.begin(third)
+        if calm:
+            problem.calmed = problem.pack.lasting * torch.tensor(calm)[problem.pack.person[:-1]]
+        found = problem.energies(("gamma", "theta"))
+        return torch.stack([found["gamma"], found["theta"]]).detach(), problem.long_range.calm
+
+    each = [turns(*row)[0] for row in torch.eye(4).tolist()]
+    together, calm = turns()
+    assert calm.max() > 10 * calm.min()
+    torch.testing.assert_close(together, sum(weight * value for weight, value in zip(calm, each, strict=True)))
+    assert all((value > 0).all() for value in each)
+
+
 @pytest.mark.parametrize("sick", ["contact_stationarity", "motion_consistency"])
 def test_a_term_that_is_not_finite_ends_the_window_by_name(prepared, body, prior, motion_prior, monkeypatch, sick):
     healthy, calls = getattr(energies, sick), []
@@ -300,13 +340,15 @@ def test_a_body_of_ones_own_with_pose_blend_shapes_in_double_precision(prepared)
     assert np.isfinite(solution.joints).all()
 
 
-def test_every_tensor_is_made_on_the_bodys_device(prepared, body, prior, motion_prior):
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_every_tensor_is_made_on_the_bodys_device(prepared, body, prior, motion_prior, solver):
     """A stand-in for CUDA: what names no device is made on "meta", and using it beside the body's raises."""
+    brief = replace(BRIEF, solver=solver)
     first = prepare(body, sliced(prepared.window, slice(0, 16), np.ones(16, bool)), alpha0=1.0)
     second = prepare(body, sliced(prepared.window, slice(8, 24), np.arange(8, 24) >= 16), alpha0=1.0)
     with torch.device("meta"):
-        before = solve(first, body, prior, motion_prior, BRIEF)
+        before = solve(first, body, prior, motion_prior, brief)
         last = LastWindow(first.window.stamps, first.window.track_ids, first.window.valid, before.motion)
-        placed = placed_by_keypoints(second.window, body, replace(BRIEF, placement_iterations=2))
-        after = solve(replace(second, window=placed), body, prior, motion_prior, BRIEF, previous=last)
+        placed = placed_by_keypoints(second.window, body, replace(brief, placement_iterations=2))
+        after = solve(replace(second, window=placed), body, prior, motion_prior, brief, previous=last)
     assert set(OWN) <= set(after.energies)

@@ -12,7 +12,7 @@ LEAST_DROP = 0.01
 
 
 def known_from_above(ray: FloatArray, config: InteractionConfig) -> FloatArray:
-    """(…) in (0, 1]: how well rays (…, 3) metres, from cameras to feet, find the ground under these.
+    """(…) in (0, 1): how well rays (…, 3) metres, from cameras to feet, find the ground under these.
 
     What people stand on is level, treads of stairs and tops of terraces too. A ray that is h off in height meets it
     h / drop of its length too near or far, if feet are a drop below the camera. From a camera no higher than feet

@@ -39,7 +39,7 @@ def axes_of_codes(problem: Problem, weights: dict[str, float]) -> Tensor:
     """
     codes = problem.variables["motion_latent"].detach()
     if not len(codes):
-        return torch.eye(codes.shape[1]).to(codes)
+        return torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
     stiffness, directions = torch.linalg.eigh(_stiffness(problem, partial(curvature, weights)))
     axes: Tensor = directions * stiffness.pow(-POWER)
     return axes
@@ -51,7 +51,7 @@ def _stiffness(problem: Problem, weight: Callable[..., float]) -> Tensor:
     motion, codes = problem.long_range.motion, problem.variables["motion_latent"].detach()
     prior, feet = motion.prior, list(motion.prior.contact_joints)
     chosen = codes[torch.linspace(0, len(codes) - 1, min(SAMPLES, len(codes)), device=codes.device).long()]
-    one = torch.eye(codes.shape[1]).to(codes)
+    one = torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
     joints = _joints(prior, problem.long_range.rig, torch.cat([chosen[:, None], chosen[:, None] + STEP * one], 1))
     slopes = ((joints[:, 1:] - joints[:, :1]) / STEP).movedim(1, 0)
 

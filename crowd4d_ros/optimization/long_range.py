@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ANY = [0]
 """A vertex, for a rig of which only the joints are wanted."""
 REST_POWER = 6
-"""Of the squared speed, by which smoothness fades: who stands seems half as fast as who walks slowly, and no slower."""
+"""Of the squared speed, by which ``calm`` fades: steeply, as who stands seems to turn little less than slow walkers."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LongRange:
     """What is fixed when Stage 3 begins.
 
     motion: Stage 2's, in segments. rig: the body's joints. followed: whom the unreliable follow (Eq. 30). lasting:
-    (N, T − 1) the pairs of frames over which a foot on the ground stays where it is (Eq. 28). calm: (N,) how much more
-    than others' the turns of who rests weigh in Eq. 24, ours.
+    (N, T − 1) the pairs of frames over which a foot on the ground stays where it is (Eq. 28). calm: (N,) how much
+    more the turns of who rests weigh in Eq. 24, ours: 1 + ``stage3_rest`` at rest, 1 for who walks.
     """
 
     motion: SegmentedMotion
@@ -71,15 +71,15 @@ class LongRange:
             int(valid.sum()),
         )
         rig = Rig.of(body, torch.tensor(ANY, device=pelvis.device))
-        lasting = energies.adjacent(valid) & (seconds.diff() <= config.contact_gap)
-        turning = _turning(motion, energies.adjacent(valid), seconds)
+        adjacent = energies.adjacent(valid)
+        turning = _turning(motion, adjacent, seconds)
         calm = 1 + config.stage3_rest / (1 + (turning / config.stage3_rest_speed) ** (2 * REST_POWER))
-        return cls(motion, rig, followed, lasting, calm)
+        return cls(motion, rig, followed, adjacent & (seconds.diff() <= config.contact_gap), calm)
 
     def terms(
         self, latent: Tensor, moved: Segment, betas: Tensor, joints: Tensor, gamma: float
     ) -> dict[str, Callable[[], Tensor]]:
-        """Eq. 27–30 unweighted, by name. latent: (M, L + 5), what it stands for, and the joints (N, T, 24, 3)."""
+        """Eq. 27–30 unweighted, by name. latent: (M, L + 5 + B), what it stands for, and the joints (N, T, 24, 3)."""
         motion, followed = self.motion, self.followed
         touching = joints[..., motion.prior.contact_joints, :]
         return {
@@ -94,9 +94,9 @@ class LongRange:
         }
 
 
-def _turning(motion: SegmentedMotion, lasting: Tensor, seconds: Tensor) -> Tensor:
-    """(N,) rad/s, rms over the body's joints and over the steps from frame to frame that last (N, T − 1)."""
+def _turning(motion: SegmentedMotion, adjacent: Tensor, seconds: Tensor) -> Tensor:
+    """(N,) rad/s as Stage 3 begins, rms over the joints but the root and over adjacent frames (N, T − 1); 0 without."""
     _, columns = motion.at_frames(motion.moved(motion.initial))
     turns = rotation_6d_to_matrix(columns[..., 1:, :])
     squared = matrix_to_axis_angle(turns[:, :-1].mT @ turns[:, 1:]).square().sum(-1).mean(-1) / seconds.diff().square()
-    return (torch.where(lasting, squared, 0.0).sum(1) / lasting.sum(1).clamp(min=1)).sqrt()
+    return (torch.where(adjacent, squared, 0.0).sum(1) / adjacent.sum(1).clamp(min=1)).sqrt()

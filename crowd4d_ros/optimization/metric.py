@@ -45,13 +45,13 @@ class Metric:
         weight = partial(curvature, weights)
         body, image = problem.body, ImageStiffness.of(problem, weight("proj"))
         like = image.stiffness
-        eye, zero = torch.eye(3).to(like), like.new_zeros
+        eye, zero = torch.eye(3, dtype=like.dtype, device=like.device), like.new_zeros
         up = eye[UP].diag()
         self.cosines, bend = _cosines(like.shape[1], like)
 
         def along_time(fixed: Tensor, smooth: Tensor) -> Tensor:
             """Inverses (N, T, K, K) from fixed (N, K, K) and smooth (K, K)."""
-            ridge = RIDGE * torch.eye(len(smooth)).to(smooth)
+            ridge = RIDGE * torch.eye(len(smooth), dtype=smooth.dtype, device=smooth.device)
             inverse: Tensor = torch.linalg.inv(fixed[:, None] + bend[:, None, None] * smooth + ridge)
             return inverse
 
@@ -67,7 +67,7 @@ class Metric:
             self.inverse["global_orient"] = along_time(fixed, weight("gamma") * eye)
         if "latent" in moving:
             code = zero(moving["latent"].shape[-1])
-            one = torch.eye(len(code)).to(code)
+            one = torch.eye(len(code), dtype=code.dtype, device=code.device)
             J = _levers(body, code, lambda latent: (problem.prior.decode(latent), latent.new_zeros(len(latent), 3)))
             D = _gram(problem.prior.decode, code)
             fixed = seen * (J + RIDGE * one) + weight("prior_theta") * one + weight("initial_pose") * D
@@ -78,7 +78,7 @@ class Metric:
         """(N, 10, 10): what keypoints say of the shape, whatever the pose, and the priors of every frame."""
         directions = (body.joint_shapedirs - body.joint_shapedirs[:1]).flatten(0, 1)
         seen = directions.mT @ directions * (ACROSS / len(body.joint_shapedirs))
-        one = torch.eye(len(seen)).to(seen)
+        one = torch.eye(len(seen), dtype=seen.dtype, device=seen.device)
         blocks = image.mean(image.stiffness)[:, None, None] * seen + (prior + RIDGE) * one
         inverse: Tensor = torch.linalg.inv(image.frames[:, None, None] * blocks)
         return inverse
@@ -116,7 +116,7 @@ class ImageStiffness:
         pixels = seen.K[0, 0] / (ray[..., 2].abs().clamp(min=NEAREST) * seen.size)
         stiffness = torch.where(problem.valid, weight * seen.weight.sum(-1) * pixels.square(), 0.0)
         ray = torch.nn.functional.normalize((seen.R.mT @ ray[..., None])[..., 0], dim=-1)
-        eye = torch.eye(3).to(ray)
+        eye = torch.eye(3, dtype=ray.dtype, device=ray.device)
         across = stiffness[..., None, None] * (eye - ray[..., None] * ray[..., None, :])
         return cls(stiffness, across, problem.valid.sum(-1).clamp(min=1).to(stiffness))
 
@@ -127,7 +127,7 @@ class ImageStiffness:
 
 def _cosines(frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """The orthonormal cosines (T, T), one a row (DCT-II), and what second differences multiply each by: (T,)."""
-    number = torch.arange(frames).to(like)
+    number = torch.arange(frames, dtype=like.dtype, device=like.device)
     waves = torch.cos(math.pi * number[:, None] * (number + 0.5) / frames)
     return waves / waves.norm(dim=-1, keepdim=True), 2 - 2 * torch.cos(math.pi * number / frames)
 
@@ -146,6 +146,6 @@ def _levers(body: BodyModel, at: Tensor, pose: Callable[[Tensor], tuple[Tensor, 
 @torch.no_grad()
 def _gram(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     """JᵀJ (K, K), the mean over the joints, of a function (B, K) → (B, J, 3) around (K,), by differences."""
-    values = function(torch.cat([at[None], at + STEP * torch.eye(len(at)).to(at)]))
+    values = function(torch.cat([at[None], at + STEP * torch.eye(len(at), dtype=at.dtype, device=at.device)]))
     slopes = ((values[1:] - values[:1]) / STEP).flatten(1)
     return slopes @ slopes.mT / values.shape[1]

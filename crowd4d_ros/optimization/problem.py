@@ -46,7 +46,8 @@ bodies had, after 25 iterations, a vertex lower than all of the support by 0.1 t
 class Problem:
     """One window on the device. Arguments: ``solver.optimize``'s.
 
-    variables: by name, what the stages of Table 1 move, as it stands.
+    variables: by name, what the stages of Table 1 move, as it stands. calmed: (V − 1) what the step from each body
+    to the next counts in Eq. 24: ``Packing.lasting``, and in Stage 3 times ``LongRange.calm``.
     """
 
     def __init__(

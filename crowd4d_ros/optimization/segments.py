@@ -239,7 +239,8 @@ class SegmentedMotion:
         return turns
 
     def ends(self, moved: Segment, rig: Rig, betas: Tensor) -> Tensor:
-        """Joints (2, J, 2, 24, 3) of each segment and of its successor, at the two times of ``to_joint``."""
+        """Joints (2, J, 2, 24, 3) of each segment and of its successor, at the two times of ``to_joint``,
+        as codes have them: without ``turns``."""
         segments = self.segments
         rotations, pelvis = (segments.at_joints(a) for a in (_rows(moved.rotations), moved.pelvis))
         shapes = betas.index_select(0, segments.person[segments.joined])[:, None].expand(*pelvis.shape[:-1], -1)

@@ -125,7 +125,7 @@ def drawn(recording: Recording, count: int, config: MotionTrainingConfig, rng: t
 
 
 def _slowed(recording: Recording, rows: Tensor, config: MotionTrainingConfig, rng: torch.Generator) -> Tensor:
-    """Frames (B, F) of some segments drawn together around their middle, if both ankles and feet stand there."""
+    """Frames (B, F) of some segments drawn together around their middle, if both feet stand at the new ends."""
     middle = rows[:, rows.shape[1] // 2, None]
     slow = middle + (rows - middle) * config.still_pace * torch.rand(len(rows), 1, generator=rng)
     stands = recording.contact[slow[:, [0, -1]].round().long()].amin((1, 2)) > 0
