@@ -8,10 +8,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch.autograd import gradcheck
 
+from crowd4d_ros.body.packing import Packing
 from crowd4d_ros.body.tangent import exponential
 from crowd4d_ros.camera import project
 from crowd4d_ros.optimization import energies, turning
-from crowd4d_ros.optimization.packing import Packing
 
 PEOPLE, FRAMES, JOINTS, STRIDE = 4, 7, 5, 2
 

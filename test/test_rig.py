@@ -9,6 +9,7 @@ from torch.autograd import gradcheck
 
 from crowd4d_ros.body.files import BodyArrays, read_body
 from crowd4d_ros.body.lowest import Reach
+from crowd4d_ros.body.packing import Packing
 from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_quaternion, rotation_6d_to_matrix
 from crowd4d_ros.body.smpl import UP, BodyModel
@@ -16,7 +17,6 @@ from crowd4d_ros.body.tangent import exponential, gradient, orthonormal, torque
 from crowd4d_ros.camera import project
 from crowd4d_ros.optimization import energies, turning
 from crowd4d_ros.optimization.image import View
-from crowd4d_ros.optimization.packing import Packing
 from crowd4d_ros.priors.pose import GaussianPosePrior
 from crowd4d_ros.priors.vposer import Vposer
 

@@ -43,14 +43,17 @@ def skew(v: Tensor) -> Tensor:
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """Rodrigues' formula: (…, 3) radians → (…, 3, 3)."""
-    squared = axis_angle.square().sum(-1)
+    entries = rodrigues(axis_angle.square().sum(-1), *axis_angle.unbind(-1))
+    return torch.stack(entries, -1).reshape(*axis_angle.shape, 3)
+
+
+def rodrigues(squared: Tensor, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    """The nine entries, row by row, of the matrix for an axis-angle x, y, z of that squared length, all of a shape."""
     sine, bend = sinc(squared), versine(squared)
-    x, y, z = axis_angle.unbind(-1)
     sx, sy, sz = sine * x, sine * y, sine * z
     vx, vy, vz = bend * x, bend * y, bend * z
     xx, yy, zz, xy, xz, yz = vx * x, vy * y, vz * z, vx * y, vx * z, vy * z
-    rows = [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, yz - sx, xz - sy, yz + sx, 1 - xx - yy]
-    return torch.stack(rows, -1).reshape(*axis_angle.shape, 3)
+    return [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, yz - sx, xz - sy, yz + sx, 1 - xx - yy]
 
 
 def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:

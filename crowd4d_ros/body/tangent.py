@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from crowd4d_ros.body.rotations import SERIES_BELOW, sinc, versine
+from crowd4d_ros.body.rotations import SERIES_BELOW, rodrigues, sinc, versine
 
 CYCLES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 """Axes in right-handed order."""
@@ -117,13 +117,8 @@ class _Exponential(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, axis_angle: Tensor) -> Tensor:
-        squared = dot(axis_angle, axis_angle)
-        x, y, z = axis_angle
-        sx, sy, sz = sinc(squared) * axis_angle
-        vx, vy, vz = versine(squared) * axis_angle
-        xx, yy, zz, xy, xz, yz = vx * x, vy * y, vz * z, vx * y, vx * z, vy * z
-        rows = [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, yz - sx, xz - sy, yz + sx, 1 - xx - yy]
-        rotation = torch.stack(rows).reshape(3, 3, *x.shape)
+        entries = rodrigues(dot(axis_angle, axis_angle), *axis_angle)
+        rotation = torch.stack(entries).reshape(3, *axis_angle.shape)
         ctx.save_for_backward(axis_angle, rotation)
         return rotation
 

@@ -35,8 +35,7 @@ def decode(runs: IntArray, height: int, width: int) -> BoolArray:
         return np.zeros((height, width), bool)
     if int(np.sum(runs)) != height * width:
         raise ValueError(f"a mask of {int(np.sum(runs))} pixels does not fit an image of {width}x{height}")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape((height, width), order="F")
+    return window(runs, np.zeros(2, int), np.array([width, height]), height)
 
 
 def window(runs: IntArray, low: IntArray, high: IntArray, height: int) -> BoolArray:

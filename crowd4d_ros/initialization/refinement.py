@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crowd4d_ros.body.keypoints import KEYPOINTS, VERTICES, keypoints, sources_to_keypoints
+from crowd4d_ros.body.packing import Packing
 from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.rotations import compose
 from crowd4d_ros.body.smpl import BodyModel
@@ -71,12 +72,12 @@ def refine(
     config: MotionConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Better pose (N, T, 23, 3), orient (N, T, 3) and root (N, T, 3) of valid frames, with shape betas (N, 10)."""
-    rows = evidence.valid.flatten().nonzero()[:, 0]
-    if not len(rows):
+    pack = Packing.of(evidence.valid, root)
+    if not len(pack.rows):
         return pose, orient, root
-    problem = _Problem(evidence, body, betas, root, rows, config)
-    code = prior.encode(pose.flatten(0, 1)[rows]).detach().clone().requires_grad_()
-    facing = exponential(problem.packed(orient))
+    problem = _Problem(evidence, body, betas, root, pack, config)
+    code = prior.encode(pose[evidence.valid]).detach().clone().requires_grad_()
+    facing = exponential(pack.packed(orient))
     turn, shift = (torch.zeros_like(problem.root, requires_grad=True) for _ in range(2))
     optimizer = torch.optim.Adam(
         [
@@ -95,40 +96,31 @@ def refine(
         optimizer.step()
         schedule.step()
 
-    def unpacked(start: Tensor, refined: Tensor) -> Tensor:
-        return start.flatten(0, 1).index_copy(0, rows, refined).reshape(start.shape)
-
     with torch.no_grad():
-        turned_by = compose(turn.mT, orient.flatten(0, 1)[rows])
-        moved = (problem.root + shift).mT
-        return unpacked(pose, prior.decode(code)), unpacked(orient, turned_by), unpacked(root, moved)
+        refined = prior.decode(code).movedim(0, -1)
+        turned_by = compose(turn.mT, orient[evidence.valid]).mT
+        return pack.padded(refined, pose), pack.padded(turned_by, orient), pack.padded(problem.root + shift, root)
 
 
 class _Problem:
-    """Sums over V valid person-frames of squared errors in sigmas, bodies side by side as the last axis (body/tangent).
-
-    rows: (V) of N·T, in the order of person and time. root: (3, V).
-    """
+    """Sums over V valid person-frames of squared errors in sigmas, side by side as ``pack`` has them. root: (3, V)."""
 
     def __init__(
-        self, evidence: Evidence, body: BodyModel, betas: Tensor, root: Tensor, rows: Tensor, config: MotionConfig
+        self, evidence: Evidence, body: BodyModel, betas: Tensor, root: Tensor, pack: Packing, config: MotionConfig
     ) -> None:
-        self.rows, self.config = rows, config
-        frames = evidence.valid.shape[1]
-        person, frame = rows // frames, rows % frames
-        self.betas, self.root = betas[person].mT.contiguous(), self.packed(root)
+        self.config = config
+        self.betas, self.root = pack.of_people(betas), pack.packed(root)
         self.rig = Rig.of(body, torch.tensor(list(VERTICES.values())))
-        self.R, self.t = evidence.R[frame].permute(1, 2, 0).contiguous(), evidence.t[frame].mT.contiguous()
-        self.K = evidence.K
-        self.pixels, self.pixel_sigma = self.packed(evidence.pixels), self.packed(evidence.pixel_sigma)
-        self.confidence = self.packed(evidence.confidence)
+        self.R, self.t, self.K = pack.of_frames(evidence.R), pack.of_frames(evidence.t), evidence.K
+        self.pixels, self.pixel_sigma = pack.packed(evidence.pixels.mT), pack.packed(evidence.pixel_sigma)
+        self.confidence = pack.packed(evidence.confidence)
         centre = evidence.R.mT @ evidence.t[..., None]
-        self.ray = self.packed(torch.nn.functional.normalize(root + centre[..., 0], dim=-1))
+        self.ray = pack.packed(torch.nn.functional.normalize(root + centre[..., 0], dim=-1))
         self.ground = evidence.ground
-        self.sole = evidence.sole[person, 0].permute(1, 2, 0)
+        self.sole = pack.of_people(evidence.sole[:, 0])
 
         start, end = (torch.tensor(ends) for ends in zip(*LIMBS, strict=True))
-        landmarks = self.packed(evidence.landmarks)
+        landmarks = pack.packed(evidence.landmarks.mT)
         direction = torch.nn.functional.normalize(landmarks[:, end] - landmarks[:, start], dim=0, eps=SHORTEST_BONE)
         self.bones = torch.minimum(self.confidence[end], self.confidence[start]) * direction
         marked = sources_to_keypoints(self.root, config.keypoint_legs)
@@ -137,19 +129,14 @@ class _Problem:
         self.wanted = [marked, exact[end] - exact[start], exact, feet]
         self.from_sources = torch.cat(self.wanted)
 
-        self.pair = ((rows.diff() == 1) & (person.diff() == 0)).to(root.dtype)
-        self.step = torch.where(self.pair > 0, evidence.seconds[frame].diff(), 1.0)
+        self.pair = pack.lasting
+        self.step = torch.where(self.pair > 0, pack.of_frames(evidence.seconds).diff(), 1.0)
         self.middle = (self.step[1:] + self.step[:-1]) / 2
         triple = self.pair[1:] * self.pair[:-1]
         sigma = root.new_full((len(KEYPOINTS), 1), config.limb_acceleration)
         sigma[CENTRE] = config.torso_acceleration
         density = root.new_tensor(config.acceleration_density)[:, None]
         self.smooth, self.path = triple.sqrt() / sigma, (triple * self.middle).sqrt() / density
-
-    def packed(self, values: Tensor) -> Tensor:
-        """(N, T, …) → (…, V), components first."""
-        chosen = values.flatten(0, 1)[self.rows]
-        return chosen.permute(*range(chosen.dim() - 1, 0, -1), 0).contiguous()
 
     def energy(self, rotations: Tensor, turn: Tensor, facing: Tensor, shift: Tensor) -> Tensor:
         """() all but the prior's. rotations: (3, 3, 23, V) of the joints; facing: (3, 3, V), turned by turn (3, V) rad;

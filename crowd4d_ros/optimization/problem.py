@@ -1,8 +1,8 @@
 """What a window's optimization is about: what is given, what is sought, and how well they agree (Sec. 3.3).
 
-What costs time is computed for valid person-frames only, side by side as the last axis (packing.py, body/tangent.py),
-by functions whose gradients are written down: the bodies (body/rig.py), their pixels (image.py), their turns
-(turning.py). The rest is as energies.py has it, on (N, T).
+What costs time is computed for valid person-frames only, side by side as the last axis (body/packing.py and
+body/tangent.py), by functions whose gradients are written down: the bodies (body/rig.py), their pixels (image.py),
+their turns (turning.py). The rest is as energies.py has it, on (N, T).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crowd4d_ros.body.keypoints import SOLES, VERTICES, sources_to_keypoints
 from crowd4d_ros.body.lowest import Reach
+from crowd4d_ros.body.packing import Packing
 from crowd4d_ros.body.rig import Rig
 from crowd4d_ros.body.rotations import matrix_to_axis_angle
 from crowd4d_ros.body.smpl import UP, BodyModel
@@ -30,7 +31,6 @@ from crowd4d_ros.optimization import energies, turning
 from crowd4d_ros.optimization.evidence import Evidence, tensor_like
 from crowd4d_ros.optimization.image import View
 from crowd4d_ros.optimization.long_range import LongRange
-from crowd4d_ros.optimization.packing import Packing
 from crowd4d_ros.optimization.seam import seam
 from crowd4d_ros.optimization.stages import Stage
 from crowd4d_ros.priors.motion import MotionPrior, Segment
