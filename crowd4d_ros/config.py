@@ -5,6 +5,7 @@ Every number says its unit and why it has its value; numbers the paper does not 
 
 from __future__ import annotations
 
+import math
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,9 +16,9 @@ class ConfigError(ValueError):
     """A configuration value that cannot be used; the message says which and what to do."""
 
 
-def value(default: T, unit: str, why: str) -> T:
-    """A configuration field with its unit and its reason."""
-    result: T = field(default=default, metadata={"unit": unit, "why": why})
+def value(default: T, unit: str, why: str, least: float | None = None) -> T:
+    """A configuration field with its unit and its reason. least: the smallest that can be used; None: 0 of a count."""
+    result: T = field(default=default, metadata={"unit": unit, "why": why, "least": least})
     return result
 
 
@@ -48,7 +49,7 @@ class KeypointsConfig:
     passes: int = value(2, "passes", "at most; the second sees a centred, upright crop; both must see a person")
     settled: float = value(0.1, "crop sides", "a crop nearer to the centred, upright one needs no further pass")
     same_box: float = value(0.5, "IoU", "a new box that shares more with a followed person's is taken for its own")
-    cpu_batch: int = value(1, "crops", "larger ones leave the cache: 10.5 ms a crop alone, 13.7 in eights")
+    cpu_batch: int = value(1, "crops", "larger ones leave the cache: 10.5 ms a crop alone, 13.7 in eights", least=1)
     min_presence: float = value(0.3, "[0, 1]", "with it, precision 1.00 and recall .96 of boxes on vtest")
     doubtful_confidence: float = value(0.35, "[0, 1]", "below tracking.begin_confidence: begins no track")
     same_pose: float = value(0.06, "box heights", "mean keypoint distance of two boxes on one person")
@@ -102,7 +103,7 @@ class CalibrationConfig:
         "of a live stream, before its first window: 20 s of vtest, gravity then within 1 deg of the whole's",
     )
     recording_frames: int = value(2000, "frames", "the same of a recording, where waiting costs only memory; 0: all")
-    max_observations: int = value(1500, "person-frames", "bounds the time; a track's errors are correlated")
+    max_observations: int = value(1500, "person-frames", "bounds the time; a track's errors are correlated", least=1)
     min_confidence: float = value(0.5, "1", "landmarks below are guesses behind an occluder")
     tiny: float = value(20.0, "px", "nobody below this box height is measured: a pixel is 5 % of a stature")
     small: float = value(45.0, "px", "below, where most are larger: false and far, they bend the horizon")
@@ -156,7 +157,7 @@ class CalibrationConfig:
     focal: float = value(1.0, "longer side", "no calibration: 53 deg along it, as phones and surveillance")
     focal_sigma: float = value(0.35, "log", "no calibration: 39 to 71 deg across is one sigma")
     rounds: int = value(12, "iterations", "Gauss-Newton with reweighting settles in six to ten")
-    attempts: int = value(6, "steps", "per round, damping ten times the last's: from none to plenty")
+    attempts: int = value(6, "steps", "per round, damping ten times the last's: from none to plenty", least=1)
     tolerance: float = value(1e-5, "1", "a step below a thousandth of a degree and of a per cent")
     grid_observations: int = value(200, "person-frames", "for the first guess: finer than its grid")
     lowest: float = value(0.3, "m", "first guesses below the ground start from here")
@@ -170,7 +171,7 @@ class SceneConfig:
     """Scene points where no scene model gives them (initialization/scene.py)."""
 
     spacing: float = value(0.4, "m", "below a surface's cell of 0.5 m, so that none on the way stays empty")
-    max_nodes: int = value(60000, "nodes", "100 m square at 0.4 m; beyond, the spacing doubles")
+    max_nodes: int = value(60000, "nodes", "100 m square at 0.4 m; beyond, the spacing doubles", least=1)
     farthest: float = value(150.0, "m", "feet seen further away are misplaced, near the horizon")
     reach: float = value(4.0, "m", "one sigma of confidence: how far from a path the ground is taken to go on")
     min_confidence: float = value(0.02, "1", "points further out say nothing and are left out")
@@ -246,7 +247,7 @@ class MotionConfig:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """The sliding window (initialization/initializer.py)."""
+    """The sliding window (initialization/initializer.py). Raises ConfigError where its parts do not fit."""
 
     length: int = value(48, "frames", "6.9 s at 7 frames/s: several steps of a walk, bounded memory")
     overlap: int = value(16, "frames", "shared with the window before: its answer, then frames it could not settle")
@@ -256,6 +257,13 @@ class WindowConfig:
     )
     best_share: float = value(0.1, "of a track's frames", "who is seen well in a tenth of them is a person")
     best_frames: int = value(3, "frames", "at least, since a sign has its single lucky frame")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pending < self.overlap < self.length:
+            raise ConfigError(
+                f"window.pending < window.overlap < window.length must hold, not "
+                f"{self.pending} < {self.overlap} < {self.length}"
+            )
 
 
 @dataclass(frozen=True)
@@ -275,7 +283,7 @@ class InteractionConfig:
     )
     confidence: float = value(0.5, "0-1", "τ_c of Eq. 4: the more trusted half of a scene model's range")
     max_points: int = value(
-        120_000, "points", "a denser scene is thinned to so many: its terrain then takes a fifth of a second"
+        120_000, "points", "a denser scene is thinned to so many: its terrain then takes a fifth of a second", least=1
     )
     person_width: float = value(
         0.45, "m", "scene points seen this near a body's axis, and at its depth, are on the body"
@@ -291,7 +299,9 @@ class InteractionConfig:
         0.06, "share", "of a block's points make a height its terrain: little ground shows below a facade"
     )
     support_points: float = value(2.0, "points", "and at least so many, weighted, since single points are ghosts")
-    terrain_levels: int = value(5, "levels", "blocks of 0.5 to 8 m a side: the coarsest has enough points 50 m away")
+    terrain_levels: int = value(
+        5, "levels", "blocks of 0.5 to 8 m a side: the coarsest has enough points 50 m away", least=1
+    )
     terrain_width: float = value(4.0, "deviations", "Tukey's weights end here: what is farther off is another surface")
     terrain_noise: float = value(
         2.0, "ratio", "a block's noise against the whole scene's, at most: more of it is a wall or a slope"
@@ -299,18 +309,20 @@ class InteractionConfig:
     terrain_doubt: float = value(
         1.5, "deviations", "a finer level's correction below this is taken for chance; 1 to 3 were tried"
     )
-    terrain_nodes: int = value(640_000, "cells", "400 m square at 0.5 m; beyond, cells grow")
+    terrain_nodes: int = value(640_000, "cells", "400 m square at 0.5 m; beyond, cells grow", least=1)
     memory: float = value(30.0, "m", "ground this far beyond what a window shows is forgotten: bounds a drone's flight")
     spike: float = value(
         0.5, "m", "an SIPC point this far off its neighbours' median: a pole, a car, a ghost below ground"
     )
-    spike_neighbours: int = value(8, "points", "the ring of cells around a cell")
+    spike_neighbours: int = value(8, "points", "the ring of cells around a cell", least=1)
     plane_slope: float = value(0.1, "m/m", "gravity prior: open ground drains at a few per cent, streets climb to ten")
     margin: float = value(10.0, "m", "SIS beyond its points and people; beyond the fade, so that its rim is the plane")
     fade_start: float = value(2.0, "m", "residuals hold this far from a point: gaps of a few cells are interpolated")
     fade_end: float = value(6.0, "m", "and are gone this far from any: a person's neighbourhood, no more")
     long_edge: float = value(3.0, "cells", "slopes up to 70 degrees are terrain, steeper faces are walls")
-    max_nodes: int = value(160_000, "nodes", "200 m square at 0.5 m; beyond, cells grow: 2 MB as a mesh on the wire")
+    max_nodes: int = value(
+        160_000, "nodes", "200 m square at 0.5 m; beyond, cells grow: 2 MB as a mesh on the wire", least=1
+    )
     probe_offset: float = value(0.02, "m", "v of Eq. 8: the sole of a shoe, which the barefoot body lacks")
     close_support: float = value(
         1.0, "m", "around the feet some ground must be seen, or the body hides what it stands on"
@@ -575,7 +587,9 @@ class OptimizationConfig:
         "of the energy: a stage that falls by less in support_refresh iterations is over; 0: never, as the paper. On "
         "the hill 35 s instead of 55, and MPJPE 62.9 mm instead of 63.9",
     )
-    support_refresh: int = value(25, "iterations", "the lowest vertex is sought over the whole mesh this often")
+    support_refresh: int = value(
+        25, "iterations", "the lowest vertex is sought over the whole mesh this often", least=1
+    )
     crowd_hidden_only: bool = value(
         True,
         "true|false",
@@ -583,9 +597,12 @@ class OptimizationConfig:
         "for MPJPE: .4, .3 and 2.7 mm of hidden people with 1, 1.4, .8 and 5.6 mm with 3; ours nothing, .1 and 4.0 mm",
     )
     crowd_stride: int = value(
-        3, "frames", "Δ of Eq. 21: MPJPE of hidden people 75.7 mm in four crowds, 76.7 with 1; 6 costs .5 of PPDS"
+        3,
+        "frames",
+        "Δ of Eq. 21: MPJPE of hidden people 75.7 mm in four crowds, 76.7 with 1; 6 costs .5 of PPDS",
+        least=1,
     )
-    crowd_neighbours: int = value(4, "people", "a pedestrian heeds those around, few of them")
+    crowd_neighbours: int = value(4, "people", "a pedestrian heeds those around, few of them", least=1)
     crowd_radius: float = value(5.0, "m", "beyond the social distance of 3.6 m nobody walks together")
     crowd_width: float = value(2.0, "m", "σ of w in Eq. 21: groups walk 1 to 2 m apart")
     crowd_direction: float = value(0.1, "m", "λ_dir of Eq. 21")
@@ -614,7 +631,9 @@ class VisualizationConfig:
         (0.06, 0.03, 0.0), "metres", "bodies drawn with ever smaller triangles, 0 the full mesh: 8x, 3x, 1x fewer"
     )
     triangle_size: float = value(6.0, "pixels", "the coarsest mesh with smaller triangles is drawn: looks smooth")
-    supersampling: int = value(2, "per pixel side", "smooth outlines at 4x the fill, which is not what costs time")
+    supersampling: int = value(
+        2, "per pixel side", "smooth outlines at 4x the fill, which is not what costs time", least=1
+    )
     trail: float = value(1.5, "s", "how much of the path is drawn behind a person; the overlap of windows holds it")
     foot_radius: float = value(0.3, "metres", "ring on the ground around the support point: a person's footprint")
     text_height: float = value(0.022, "of the image's height", "legible labels that hide nobody; 0 for none")
@@ -663,7 +682,7 @@ def updated(config: T, values: dict[str, Any]) -> T:
 
 def _updated(config: T, values: dict[str, Any], prefix: str) -> T:
     changes: dict[str, Any] = {}
-    known = {entry.name for entry in fields(config)}  # type: ignore[arg-type]
+    known = {entry.name: entry.metadata.get("least") for entry in fields(config)}  # type: ignore[arg-type]
     grouped: dict[str, dict[str, Any]] = {}
     for name, new in values.items():
         head, _, rest = name.partition(".")
@@ -676,6 +695,7 @@ def _updated(config: T, values: dict[str, Any], prefix: str) -> T:
             grouped.setdefault(head, {})[rest] = new
         else:
             changes[head] = _checked(prefix + head, current, new)
+            _check_range(prefix + head, changes[head], known[head])
     for head, inner in grouped.items():
         changes[head] = _updated(getattr(config, head), inner, f"{prefix}{head}.")
     return replace(config, **changes)  # type: ignore[type-var]
@@ -693,6 +713,15 @@ def _checked(name: str, current: Any, new: Any) -> Any:
     if not isinstance(new, type(current)):
         raise ConfigError(f"'{name}' takes a {type(current).__name__}, not {new!r}")
     return new
+
+
+def _check_range(name: str, new: Any, least: float | None) -> None:
+    if isinstance(new, float) and math.isnan(new):
+        raise ConfigError(f"'{name}' takes a number, not {new}")
+    if least is None and isinstance(new, int):
+        least = 0
+    if least is not None and new < least:
+        raise ConfigError(f"'{name}' is at least {least:g}, not {new}")
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:

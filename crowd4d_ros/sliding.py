@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crowd4d_ros.config import ConfigError, WindowConfig
+from crowd4d_ros.config import WindowConfig
 from crowd4d_ros.window import BodyMotion, BoolArray, Cameras, CrowdWindow, FloatArray, ScenePoints
 
 
@@ -22,12 +22,7 @@ class Span:
 
 
 def spans(frames: int, config: WindowConfig) -> Iterator[Span]:
-    """The windows that ``initialization.initializer`` makes of a stream of so many frames. Raises ConfigError."""
-    if not 0 <= config.pending < config.overlap < config.length:
-        raise ConfigError(
-            f"window.pending < window.overlap < window.length must hold, not "
-            f"{config.pending} < {config.overlap} < {config.length}"
-        )
+    """The windows that ``initialization.initializer`` makes of a stream of so many frames."""
     settled = 0
     while (start := max(settled - (config.overlap - config.pending), 0)) + config.length <= frames:
         end = start + config.length
@@ -38,7 +33,7 @@ def spans(frames: int, config: WindowConfig) -> Iterator[Span]:
 
 
 def windows(whole: CrowdWindow, config: WindowConfig) -> Iterator[CrowdWindow]:
-    """``whole``, over all frames of a stream, as the method's windows. Raises ConfigError.
+    """``whole``, over all frames of a stream, as the method's windows.
 
     A window knows what a stream would have shown it: who is observed in its frames, bridged between two observations
     of its own, and scene points of keyframes up to its end.

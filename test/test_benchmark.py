@@ -160,7 +160,7 @@ def test_a_crowd_stands_sits_kneels_and_lies_on_the_ground(body):
 
 
 def test_a_window_that_breaks_down_is_one_clear_error(task):
-    task = replace(task, config=updated(task.config, {"optimization.weight_proj": float("nan")}))
+    task = replace(task, config=updated(task.config, {"optimization.weight_proj": float("inf")}))
     with pytest.raises(BenchmarkError, match="proj is not finite"):
         reached(task)
 

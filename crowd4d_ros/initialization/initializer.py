@@ -17,7 +17,7 @@ import numpy as np
 
 from crowd4d_ros.body.keypoints import MIRROR
 from crowd4d_ros.body.smpl import BodyModel
-from crowd4d_ros.config import Config, ConfigError
+from crowd4d_ros.config import Config
 from crowd4d_ros.device import limit_threads
 from crowd4d_ros.initialization.gravity import Calibration, calibrate, statures
 from crowd4d_ros.initialization.lifting import mirrored
@@ -129,12 +129,6 @@ class Initializer:
         body: BodyModel | None = None,
         scene_model: SceneModel | None = None,
     ) -> None:
-        window = config.window
-        if not 0 <= window.pending < window.overlap < window.length:
-            raise ConfigError(
-                f"window.pending < window.overlap < window.length must hold, not "
-                f"{window.pending} < {window.overlap} < {window.length}"
-            )
         limit_threads(config.threads)
         self.config = config
         self.body = body if body is not None else BodyModel.load(config.body)

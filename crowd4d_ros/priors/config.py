@@ -22,8 +22,8 @@ class PoseTrainingConfig:
     geodesic_weight: float = value(2.0, "1/rad", "of the mean angle between rotations; published (from memory)")
     joint_weight: float = value(40.0, "1/m", "of the mean distance between joints")
     input_noise: float = value(0.5, "1", "of FREEDOM, on what the encoder sees; by judgement, not compared alone")
-    held_back: int = value(10, "clips", "every so many'th of the training clips decides when to stop")
-    check_every: int = value(500, "batches", "between looks at the clips held back")
+    held_back: int = value(10, "clips", "every so many'th of the training clips decides when to stop", least=2)
+    check_every: int = value(500, "batches", "between looks at the clips held back", least=1)
     patience: int = value(8, "looks", "without a better one, then it stops")
 
 
@@ -93,8 +93,8 @@ class MotionTrainingConfig:
     rate: float = value(1e-3, "1", "Adam's at the start, falling to nothing along a cosine")
     spread_rate: float = value(10.0, "ratio", "to rate, of the codes' own spread: few numbers, which start far off")
     averaging: float = value(0.998, "1", "a step's share of the running mean of the weights that is kept: 500 steps")
-    held_back: int = value(10, "clips", "every so many'th of the training clips decides when to stop")
-    check_every: int = value(250, "batches", "between looks at the clips held back")
+    held_back: int = value(10, "clips", "every so many'th of the training clips decides when to stop", least=2)
+    check_every: int = value(250, "batches", "between looks at the clips held back", least=1)
     patience: int = value(6, "looks", "without a better one, then it stops")
     exclude: tuple[str, ...] = value(("directing_traffic_1",), "parts of names", "clips whose root tilts are corrupt")
     report_step: float = value(0.4, "s", "between the starts of the segments that are reported on")
