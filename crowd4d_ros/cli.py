@@ -17,6 +17,7 @@ import yaml
 
 import crowd4d_ros
 from crowd4d_ros.config import Config, ConfigError, nested, to_yaml, updated
+from crowd4d_ros.errors import is_ours
 from crowd4d_ros.repeated import FirstOfItsKind
 
 T = TypeVar("T")
@@ -51,15 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, debug: bool) -> int:
-    # An error of our own types was written for the user. Any other is a bug, and its traceback is wanted.
-    ours = type(error).__module__.split(".")[0] == crowd4d_ros.__name__
-    if debug or not ours:
+    if debug or not is_ours(error):
         traceback.print_exception(error)
-    print(
-        f"crowd4d: {error if ours else 'this is a bug, please report it with the lines above'}",
-        file=sys.stderr,
-    )
-    return USER_ERROR if ours else BUG
+    text = error if is_ours(error) else "this is a bug, please report it with the lines above"
+    print(f"crowd4d: {text}", file=sys.stderr)
+    return USER_ERROR if is_ours(error) else BUG
 
 
 def _parser() -> argparse.ArgumentParser:

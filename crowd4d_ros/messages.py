@@ -186,12 +186,13 @@ class _Rows:
     def differ(self, other: _Rows) -> BoolArray:
         """(K,) rows that ``other`` lacks or has with other values. Masks go with their observation."""
         place = other.find(self.keys)
-        same = place >= 0
+        known = np.flatnonzero(place >= 0)
+        differs = place < 0
         for name, column in self.columns.items():
             if column.dtype != object:
-                equal = column == other.columns[name][place]
-                same &= equal.reshape(len(same), -1).all(1)
-        return ~same
+                changed = column[known] != other.columns[name][place[known]]
+                differs[known] |= changed.any(tuple(range(1, changed.ndim)))
+        return differs
 
 
 def _keys(mask: BoolArray, track_ids: IntArray, stamps: IntArray) -> IntArray:
@@ -333,7 +334,7 @@ class WindowDecoder:
 
     def _decode(self, message: Any) -> CrowdWindow:
         stamps, track_ids = np.array(message.stamps), np.array(message.track_ids, np.int64)
-        people, length = len(track_ids), len(stamps)
+        people, length, points = len(track_ids), len(stamps), len(message.scene_confidence)
         content = _shaped(message.content, people, length)
         valid, observed = (content & VALID) > 0, (content & OBSERVED) > 0
         before = self._sent
@@ -369,17 +370,17 @@ class WindowDecoder:
             window_id=int(message.window_id),
             segment_id=int(message.segment_id),
             stamps=stamps[start:],
-            frames=np.array(message.frames, np.int64)[start:],
-            is_new=np.array(message.is_new, bool)[start:],
+            frames=_shaped(message.frames, length).astype(np.int64)[start:],
+            is_new=_shaped(message.is_new, length).astype(bool)[start:],
             intrinsics=_read_calibration(message.calibration),
             cameras=Cameras(R[start:], _shaped(message.camera_t, length, 3)[start:], message.camera_source),
             gravity=np.array(message.gravity),
             gravity_covariance=_shaped(message.gravity_covariance, 3, 3),
             scale_source=message.scale_source,
             scene=ScenePoints(
-                points=axes.to_y_up(_shaped(message.scene_points, -1, 3)),
+                points=axes.to_y_up(_shaped(message.scene_points, points, 3)),
                 confidence=np.array(message.scene_confidence),
-                keyframe=np.maximum(np.array(message.scene_keyframe, np.int64) - start, 0),
+                keyframe=np.maximum(_shaped(message.scene_keyframe, points).astype(np.int64) - start, 0),
             ),
             track_ids=track_ids[keep],
             observed=observed[part],
@@ -507,7 +508,17 @@ def states(
 def read_states(
     messages: Sequence[Any], sipc: FloatArray | None = None, surface: SurfaceMesh | None = None
 ) -> CrowdMotion:
-    """The motion of successive frames of one window, all of them new. sipc, surface: in the core's axes."""
+    """The motion of successive frames of one window, all of them new. sipc, surface: in the core's axes.
+
+    Raises MessageError where a message's arrays do not fit together.
+    """
+    try:
+        return _read_states(messages, sipc, surface)
+    except (ValueError, IndexError) as error:
+        raise MessageError(f"the state of frame {messages[-1].frame}: {error}") from error
+
+
+def _read_states(messages: Sequence[Any], sipc: FloatArray | None, surface: SurfaceMesh | None) -> CrowdMotion:
     last = messages[-1]
     counts = [len(m.track_ids) for m in messages]
     ids = np.concatenate([np.array(m.track_ids, np.int64) for m in messages])
@@ -582,9 +593,14 @@ def make_surface(types: Types, motion: CrowdMotion, world_frame: str) -> Any:
 
 
 def read_surface(message: Any) -> SurfaceMesh:
-    """The surface in the core's axes."""
-    vertices = axes.to_y_up(_shaped(message.vertices, -1, 3))
-    return SurfaceMesh(vertices, np.array(message.faces, np.int32).reshape(-1, 3))
+    """The surface in the core's axes. Raises MessageError where its faces and vertices do not fit together."""
+    try:
+        vertices, faces = _shaped(message.vertices, -1, 3), _shaped(message.faces, -1, 3)
+    except ValueError as error:
+        raise MessageError(f"the surface of window {message.window_id}: {error}") from error
+    if faces.size and faces.max() >= len(vertices):
+        raise MessageError(f"the surface of window {message.window_id}: a face names a vertex that there is not")
+    return SurfaceMesh(axes.to_y_up(vertices), faces.astype(np.int32))
 
 
 def camera_pose(state: Any) -> tuple[FloatArray, FloatArray]:

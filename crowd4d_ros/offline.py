@@ -7,7 +7,6 @@ disk (io.resume), so an interrupted run continues where it stopped.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
@@ -32,12 +31,12 @@ from crowd4d_ros.initialization.initializer import Initializer, StreamError
 from crowd4d_ros.io import FrameSource, open_input
 from crowd4d_ros.io.camera import check_size, default_intrinsics, read_camera_info
 from crowd4d_ros.io.output import prepare_folder, replacing_folder
-from crowd4d_ros.io.results import ResultWriter, plain, read_surface, read_tracks
+from crowd4d_ros.io.results import ResultWriter, plain
 from crowd4d_ros.io.resume import WorkFolder, key_of
 from crowd4d_ros.pipeline import Pipeline
 from crowd4d_ros.repeated import collecting
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
-from crowd4d_ros.visualization.plan import write_plan
+from crowd4d_ros.visualization.plan import write_plan_of
 from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, FrameObservations, Intrinsics
 from crowd4d_ros.world import World
 
@@ -191,10 +190,18 @@ class _Run:
 
     def _draw(self) -> None:
         """Until every window is there and drawn, or ``_abandoned``."""
+        began, waited = time.perf_counter(), 0.0
+
+        def is_there() -> bool:
+            nonlocal waited
+            since = time.perf_counter()
+            answer = self._is_there.get()
+            waited += time.perf_counter() - since
+            return answer
 
         def finished() -> Iterator[CrowdMotion]:
             number = 0
-            while self._is_there.get():
+            while is_there():
                 yield self.work.motion(number)
                 number += 1
 
@@ -207,8 +214,7 @@ class _Run:
         for _ in write_overlay(self.options.out, self.source, known, painter, fps):
             if self._abandoned.is_set():
                 return
-        # of the thread itself: most of the time it waits for windows
-        self.seconds["overlay"] += time.thread_time()
+        self.seconds["overlay"] += time.perf_counter() - began - waited
 
     @contextmanager
     def _prepared(self, bar: Any) -> Iterator[Iterator[CrowdWindow]]:
@@ -271,9 +277,7 @@ class _Run:
             self._write_bag()
         overlay.result()
         results.close(self._report(results))
-        cameras = json.loads((out / "cameras.json").read_text())
-        tracks, surface = read_tracks(out / "tracks.csv"), read_surface(out / "surface.ply")
-        write_plan(out / "plan.png", tracks, cameras, surface, self.config.visualization)
+        write_plan_of(out, self.config.visualization)
 
     def _write_bag(self) -> None:
         from crowd4d_ros.io.bags import ResultBag  # rosbags is slow to import and only wanted here
@@ -285,11 +289,6 @@ class _Run:
             bag.close()
 
     def _report(self, results: ResultWriter) -> dict[str, Any]:
-        warnings = list(self.warnings)
-        if not results.num_frames:
-            warnings.append("no window could be reconstructed")
-        elif not results.num_people:
-            warnings.append("no people were found")
         calibration = getattr(self.initializer, "calibration", None)
         return {
             "arguments": plain(asdict(self.options)),
@@ -304,7 +303,7 @@ class _Run:
                 }
                 for step, spent in self.seconds.items()
             },
-            "warnings": warnings,
+            "warnings": list(self.warnings),
         }
 
     def keep(self) -> None:

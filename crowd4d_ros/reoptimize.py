@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
 
 from crowd4d_ros.config import Config
 from crowd4d_ros.io.output import prepare_folder
-from crowd4d_ros.io.results import ResultWriter, read_surface, read_tracks
+from crowd4d_ros.io.results import ResultWriter
 from crowd4d_ros.pipeline import Pipeline
 from crowd4d_ros.repeated import collecting
 from crowd4d_ros.sliding import windows
 from crowd4d_ros.synthetic.files import ObservationsError, read_observations
-from crowd4d_ros.visualization.plan import write_plan
+from crowd4d_ros.visualization.plan import write_plan_of
 from crowd4d_ros.world import World
 
 log = logging.getLogger(__name__)
@@ -49,10 +48,8 @@ def reoptimize(source: Path, out: Path, config: Config) -> Path:
             "timings": {
                 "optimization": {"seconds": round(spent, 3), "ms_per_frame": round(1e3 * spent / whole.num_frames, 2)}
             },
-            "warnings": [*warnings, *([] if results.num_people else ["no people were found"])],
+            "warnings": list(warnings),
         }
     )
-    cameras = json.loads((out / "cameras.json").read_text())
-    tracks, surface = read_tracks(out / "tracks.csv"), read_surface(out / "surface.ply")
-    write_plan(out / "plan.png", tracks, cameras, surface, config.visualization)
+    write_plan_of(out, config.visualization)
     return out

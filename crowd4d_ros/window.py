@@ -1,6 +1,6 @@
 """The data that flows: frames in, observations between, a 4D crowd out.
 
-    FrameWindow ──initializer──► CrowdWindow ──pipeline.step──► CrowdMotion
+    Frame ──initializer──► CrowdWindow ──pipeline.step──► CrowdMotion
 
 Arrays are (N people, T frames, …). World quantities are in the core's axes: metres, x right, y up,
 z backward, gravity along −y, origin at the first camera centre. Cameras map x_cam = R x + t, OpenCV
@@ -51,14 +51,6 @@ class Frame:
     image: NDArray[np.uint8]
     stamp: int
     index: int
-
-
-@dataclass(frozen=True)
-class FrameWindow:
-    """Consecutive frames of one camera, as a window of the stream brings them."""
-
-    frames: tuple[Frame, ...]
-    intrinsics: Intrinsics
 
 
 @dataclass(frozen=True)

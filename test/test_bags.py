@@ -243,9 +243,15 @@ def test_the_camera_info_beside_the_images_is_used(tmp_path: Path) -> None:
     assert bag.intrinsics.K[0, 0] == 50
 
 
-def test_a_camera_info_with_K_zero_is_refused(tmp_path: Path) -> None:
+def test_a_camera_info_with_K_zero_is_no_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = {"/a/image_raw": stream(), "/a/camera_info": [(1, info_message(0.0))]}
-    with pytest.raises(CameraInfoError, match=r"/a/camera_info.*not calibrated"):
+    assert open_bag(write_bag(tmp_path / "bag", content)).intrinsics is None
+    assert "/a/camera_info says that the camera is not calibrated" in caplog.text
+
+
+def test_a_camera_info_that_is_wrong_is_refused(tmp_path: Path) -> None:
+    content = {"/a/image_raw": stream(), "/a/camera_info": [(1, info_message(np.inf))]}
+    with pytest.raises(CameraInfoError, match=r"/a/camera_info.*not a camera matrix.*--camera-info"):
         open_bag(write_bag(tmp_path / "bag", content))
 
 

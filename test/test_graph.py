@@ -30,18 +30,21 @@ from crowd4d_ros.config import Config
 from crowd4d_ros.initialization.initializer import StreamError
 from crowd4d_ros.io.camera import write_camera_info
 from crowd4d_ros.io.results import read_results
+from crowd4d_ros.messages import states
 from crowd4d_ros.window import CrowdMotion, CrowdWindow, Frame, Intrinsics
 from crowd4d_ros.world import World
 
 rclpy = pytest.importorskip("rclpy", reason="no ROS 2 is sourced")
 pytest.importorskip("crowd4d_ros.msg", reason="the workspace is not built or not sourced")
 
+from crowd4d_ros.msg import CrowdState, SurfaceMesh  # noqa: E402
+from crowd4d_ros.msg import CrowdWindow as CrowdWindowMessage  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from crowd4d_ros.nodes.common import CrowdNode, to_time  # noqa: E402
+from crowd4d_ros.nodes.common import LATCHED, CrowdNode, Worker, ros_types, to_time  # noqa: E402
 from crowd4d_ros.nodes.initializer import InitializerNode  # noqa: E402
 from crowd4d_ros.nodes.optimizer import OptimizerNode  # noqa: E402
 from crowd4d_ros.nodes.player import Player, camera_info  # noqa: E402
@@ -115,6 +118,10 @@ class Graph:
         thread.start()
         self._running.append((node, executor, thread))
         return node
+
+    def is_alive(self) -> bool:
+        """Whether no message has ended a node."""
+        return all(thread.is_alive() for _, _, thread in self._running)
 
     def close(self) -> None:
         """End all nodes, as a signal does."""
@@ -281,6 +288,84 @@ def test_bad_images_are_left_out_and_the_stream_goes_on(graph: Graph, capfd: pyt
     said = capfd.readouterr().err
     assert "K is zero" in said
     assert "no such encoding" in said
+
+
+def test_a_calibration_comes_through_while_images_queue_up(graph: Graph) -> None:
+    node = graph.start(InitializerNode, RandomInitializer, reliable=True, camera_info_timeout=600.0, image_queue=2)
+    camera = graph.start(Camera)
+    wait_until(lambda: camera.images.get_subscription_count(), "the subscription of images")
+    wait_until(lambda: camera.info.get_subscription_count(), "the subscription of CameraInfo")
+    for stamp in range(1, 7):  # more than the queue holds, and none can be handled yet
+        camera.images.publish(image_message(stamp))
+        time.sleep(0.1)
+    assert len(node._worker) == 2
+    camera.calibrate(INTRINSICS)
+    wait_until(lambda: node._initializer is not None and len(node._initializer.frames) >= 3, "the images")
+    assert node.counters["dropped"] == 3
+
+
+def test_waking_a_full_worker_neither_waits_nor_drops(graph: Graph) -> None:
+    may_go_on, handled = threading.Event(), []
+
+    def handle(item: str | None) -> None:
+        handled.append(item)
+        may_go_on.wait(TIMEOUT_S)
+
+    worker = Worker(graph.start(Camera), handle, size=1, drop=False)
+    worker.put("first")
+    wait_until(lambda: handled, "the first item")
+    worker.put("second")
+    worker.wake()
+    worker.wake()
+    assert len(worker) == 1
+    may_go_on.set()
+    wait_until(lambda: len(handled) == 3, "all of it")
+    assert handled == ["first", "second", None]
+
+
+def test_a_stream_whose_every_image_fails_still_ends(graph: Graph, video: Path, calibration: Path) -> None:
+    class Broken(RandomInitializer):
+        def push(self, frame: Frame) -> list[CrowdWindow]:
+            raise KeyError("a bug")
+
+    node = graph.start(InitializerNode, Broken, reliable=True)
+    graph.start(Player, video=str(video), camera_info=str(calibration), rate=0.0, in_flight=2)
+    wait_until(lambda: node._initializer is not None and node._initializer.resets, "the end of the stream")
+    assert node.counters["failed"] == FRAMES
+
+
+def test_messages_that_do_not_fit_together_are_left_out(graph: Graph, tmp_path: Path) -> None:
+    visualizer = graph.start(Visualizer, reliable=True)
+    recorder = graph.start(Recorder, out=str(tmp_path / "out"))
+    optimizer = graph.start(OptimizerNode, InitialPipeline, reliable=True)
+    crowd = graph.start(Crowd)
+    publishers = crowd.surfaces, crowd.states, crowd.windows
+    wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers), "the subscriptions")
+
+    four = array("f", [1.0, 2.0, 3.0, 4.0])
+    crowd.surfaces.publish(SurfaceMesh(vertices=four, faces=array("I", [0, 1, 2])))
+    crowd.surfaces.publish(SurfaceMesh(vertices=four[:3], faces=array("I", [0, 1, 2])))
+    crowd.states.publish(CrowdState(window_id=1, track_ids=array("i", [5]), joints=four))
+    motion = Stream(FRAMES).motion(2)
+    crowd.states.publish(next(states(motion, np.zeros((len(motion.track_ids), 3)), ros_types, "world", "camera")))
+    crowd.windows.publish(CrowdWindowMessage(stamps=array("q", [1, 2]), track_ids=array("i", [5])))
+    wait_until(lambda: recorder.counters.get("frames") == 1, "the good state")
+    wait_until(lambda: recorder.counters.get("failed") == 3, "both surfaces and the bad state")
+    wait_until(lambda: visualizer.counters.get("failed") == 1, "the bad state at the visualizer")
+    wait_until(lambda: optimizer.counters.get("failed") == 1, "the bad window")
+    assert graph.is_alive()
+    graph.close()
+    assert read_results(tmp_path / "out").crowd["stamps"].shape == (1,)
+
+
+class Crowd(CrowdNode):
+    """Publishes what a test hands it."""
+
+    def __init__(self, stop: threading.Event, **options: Any) -> None:
+        super().__init__("crowd", stop, **options)
+        self.surfaces = self.create_publisher(SurfaceMesh, "crowd/surface", LATCHED)
+        self.states = self.create_publisher(CrowdState, "crowd/state", 100)
+        self.windows = self.create_publisher(CrowdWindowMessage, "crowd/windows", 100)
 
 
 def test_when_stamps_go_back_the_frame_is_taken_and_equal_ones_are_left_out(graph: Graph) -> None:

@@ -14,7 +14,6 @@ from crowd4d_ros.initialization.gravity import (
     calibrate,
     camera_rotation,
     gravity_from_pitch_roll,
-    horizon,
     pitch_roll,
     statures,
 )
@@ -255,11 +254,3 @@ def test_pitch_and_roll_go_there_and_back(pitch: float, roll: float) -> None:
 def test_a_camera_that_looks_straight_down_has_a_world() -> None:
     R = camera_rotation(np.array([0.0, 0.0, 1.0]))
     np.testing.assert_allclose(R.T @ [0, -1, 0], [0, 0, -1], atol=1e-12)
-
-
-def test_horizon_is_level_with_the_camera() -> None:
-    gravity = gravity_from_pitch_roll(20, 5)
-    K = camera().K_rectified
-    far_level = camera_rotation(gravity) @ [300.0, 0.0, -1000.0]
-    pixel = K @ far_level
-    assert horizon(gravity, K) @ (pixel / pixel[2]) == pytest.approx(0, abs=1e-6)

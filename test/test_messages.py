@@ -120,10 +120,13 @@ def test_windows_that_end_with_the_same_frame_have_stamps_of_their_own() -> None
     assert messages.settled_stamp(last) == window.stamps[-1]
 
 
-def test_a_window_without_people_arrives(library: Any) -> None:
-    stream = Stream(people=0)
-    message = messages.WindowEncoder(library.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")
-    assert messages.WindowDecoder().decode(library.over_the_wire(message)).num_people == 0
+def test_windows_without_people_arrive(library: Any) -> None:
+    somebody, nobody = Stream(), Stream(people=0)
+    encoder, decoder = messages.WindowEncoder(library.types, "world"), messages.WindowDecoder()
+    for number, stream in enumerate((nobody, nobody, somebody, nobody)):
+        sent = replace(stream.window(0), window_id=number)
+        message = encoder.encode(sent, stream.rest_pelvis, "camera")
+        assert_same_window(decoder.decode(library.over_the_wire(message)), sent)
 
 
 def test_a_frame_crosses_the_wire_once(library: Any) -> None:

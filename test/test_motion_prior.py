@@ -25,7 +25,6 @@ from crowd4d_ros.priors.motion import (
     about_up,
     canonical,
     global_rotations,
-    local_rotations,
     placed,
     save,
 )
@@ -123,6 +122,12 @@ def test_a_residual_moves_a_placement_along_its_own_axes() -> None:
 
 
 # ---- rotations ----
+
+
+def local_rotations(turns: Tensor) -> Tensor:
+    """Each joint's rotation against its parent's, of rotations in common axes (…, 24, 3, 3)."""
+    below = turns[..., PARENTS[1:], :, :].mT @ turns[..., 1:, :, :]
+    return torch.cat([turns[..., :1, :, :], below], -3)
 
 
 def test_the_tree_is_smpls() -> None:

@@ -18,7 +18,7 @@ from crowd4d_ros.io.output import OutputError
 from crowd4d_ros.io.results import ResultWriter, posed_vertices, read_results
 from crowd4d_ros.lens import project
 from crowd4d_ros.visualization import track_color
-from crowd4d_ros.visualization.overlay import OverlayPainter, draw_overlay, write_overlay
+from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
 from crowd4d_ros.visualization.plan import plan_figure, write_plan
 from crowd4d_ros.visualization.raster import decimate, paint, shade
 from crowd4d_ros.window import Frame
@@ -141,7 +141,7 @@ def test_who_is_not_valid_is_not_drawn(painter: OverlayPainter) -> None:
     motion = crowd_motion(people=2, frames=2)
     nobody_valid = replace(motion, valid=np.zeros_like(motion.valid))
     np.testing.assert_array_equal(painter.draw(gray(), nobody_valid, 0), gray())
-    np.testing.assert_array_equal(draw_overlay(gray(), nobody(), 0, body_model(), CONFIG), gray())
+    np.testing.assert_array_equal(OverlayPainter(body_model(), CONFIG).draw(gray(), nobody(), 0), gray())
 
 
 def test_colors_belong_to_the_track_not_to_its_place(painter: OverlayPainter) -> None:
@@ -153,10 +153,10 @@ def test_colors_belong_to_the_track_not_to_its_place(painter: OverlayPainter) ->
     assert apart.min() > 0.1
 
 
-def test_the_ground_is_marked_under_the_feet() -> None:
+def test_the_ground_is_marked_under_the_feet(painter: OverlayPainter) -> None:
     motion = crowd_motion(people=1, frames=12)
-    with_lines = draw_overlay(gray(), motion, 11, body_model(), replace(CONFIG, text_height=0.0))
-    without = draw_overlay(gray(), motion, 11, body_model(), NO_LINES)
+    with_lines = OverlayPainter(body_model(), replace(CONFIG, text_height=0.0)).draw(gray(), motion, 11)
+    without = painter.draw(gray(), motion, 11)
     rows, columns = np.nonzero(painted(without, with_lines))
     foot = project(motion.intrinsics, motion.support_point[0, 11] @ motion.cameras.R[11].T)
     assert np.hypot(columns - foot[0], rows - foot[1]).min() < 25

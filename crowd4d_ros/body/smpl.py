@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crowd4d_ros.body.files import BodyArrays, read_body
 from crowd4d_ros.body.rotations import axis_angle_to_matrix
+from crowd4d_ros.window import FloatArray
 
 UP = 1
 """The core world's vertical axis: y."""
@@ -80,6 +81,11 @@ class BodyModel:
     def pelvis(self, betas: Tensor) -> Tensor:
         """J0(β): (…, 10) → (…, 3). The paper's root τ is this plus transl."""
         return self.joint_template[0] + _blend(self.joint_shapedirs[0], betas)
+
+    @torch.no_grad()
+    def rest_pelvis(self, betas: FloatArray) -> FloatArray:
+        """``pelvis`` of an array (…, 10), as messages carry it."""
+        return np.asarray(self.pelvis(torch.as_tensor(betas).to(self.v_template)).double().cpu().numpy())
 
     def height(self, betas: Tensor) -> Tensor:
         """Crown to sole of the rest pose: (…, 10) → (…)."""

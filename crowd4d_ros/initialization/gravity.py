@@ -145,12 +145,6 @@ def camera_rotation(gravity: FloatArray) -> FloatArray:
     return np.stack([np.cross(up, backward), up, backward], axis=1)
 
 
-def horizon(gravity: FloatArray, K: FloatArray) -> FloatArray:
-    """(3,) the line a·u + b·v + c = 0 of pixels (u, v) at the camera's own height, (a, b) unit."""
-    line = np.linalg.inv(K).T @ gravity
-    return np.asarray(line / np.linalg.norm(line[:2]))
-
-
 @dataclass(frozen=True)
 class State:
     """The unknowns.

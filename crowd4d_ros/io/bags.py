@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from crowd4d_ros import messages
 from crowd4d_ros.axes import to_z_up
 from crowd4d_ros.body.smpl import BodyModel
-from crowd4d_ros.io.camera import CameraInfoError, intrinsics_from
+from crowd4d_ros.io.camera import CameraInfoError, UncalibratedError, intrinsics_from
 from crowd4d_ros.io.images import ImageError, decode_message
 from crowd4d_ros.io.output import OutputError
 from crowd4d_ros.window import CrowdMotion, FloatArray, Frame, Intrinsics
@@ -51,8 +51,8 @@ class BagError(ValueError):
 class ImageBag:
     """One image topic of a bag: iterate it, as often as needed, for its frames. Made by ``open_bag``.
 
-    intrinsics: of the camera_info topic beside it, None where there is none. warnings: what was met while
-    iterating.
+    intrinsics: of the camera_info topic beside it, None where there is none or its K is zero. warnings: what was met
+    while iterating.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class ImageBag:
     warnings: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Frame]:
-        with _opened(self.path) as reader:
+        with opened(self.path) as reader:
             images = _messages(reader, self.topic)
             index = -1
             while True:
@@ -112,11 +112,11 @@ def open_bag(
     when the bag's own calibration cannot be used.
     """
     path = Path(path)
-    if start < 0 or (frames is not None and frames <= 0) or (fps is not None and not fps > 0):
+    if start < 0 or (frames is not None and frames <= 0) or (fps is not None and not 0 < fps < math.inf):
         raise BagError(f"--start must not be negative, --frames and --fps positive, not {start}, {frames} and {fps}")
     if not (path / "metadata.yaml").is_file():
         raise BagError(f"{path} is not a rosbag2 folder: it has no metadata.yaml (`ros2 bag reindex` makes one)")
-    with _opened(path) as reader:
+    with opened(path) as reader:
         chosen = _image_topic(reader, path, topic)
         total = sum(connection.msgcount for connection in reader.connections if connection.topic == chosen)
         if start >= total:
@@ -135,9 +135,10 @@ def open_bag(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Reader]:
-    reader = Reader(path)
+def opened(path: Path) -> Iterator[Reader]:
+    """A reader of the bag. Raises BagError."""
     try:
+        reader = Reader(path)
         reader.open()
     except Exception as error:  # as above: missing files, bad YAML, unknown storage, broken indices
         raise BagError(f"{path} is not a bag that can be read, try `ros2 bag reindex`: {error}") from error
@@ -184,6 +185,9 @@ def _intrinsics(reader: Reader, image_topic: str) -> Intrinsics | None:
     _, (_, info) = next(_messages(reader, found))
     try:
         return intrinsics_from(info.width, info.height, info.k, info.d, info.distortion_model, info.p)
+    except UncalibratedError:
+        log.warning("%s says that the camera is not calibrated: its K is zero", found)
+        return None
     except CameraInfoError as error:
         raise CameraInfoError(f"{found} in the bag: {error}; --camera-info overrides it") from None
 
@@ -214,8 +218,7 @@ class ResultBag:
 
     def add(self, motion: CrowdMotion) -> None:
         """The new frames of one window, and the terrain under them."""
-        with torch.no_grad():
-            pelvis = self._body.pelvis(torch.as_tensor(motion.motion.betas).to(self._body.v_template)).cpu().numpy()
+        pelvis = self._body.rest_pelvis(motion.motion.betas)
         with self._writing():
             for state in messages.states(motion, pelvis, self._types, WORLD_FRAME, CAMERA_FRAME):
                 stamp = messages.stamp_of(state.header)

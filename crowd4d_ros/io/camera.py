@@ -30,6 +30,10 @@ class CameraInfoError(ValueError):
     """A calibration that cannot be used; the message says which and what to do."""
 
 
+class UncalibratedError(CameraInfoError):
+    """A CameraInfo whose K is zero, as drivers publish it for a camera that nobody has calibrated."""
+
+
 def read_camera_info(path: str | Path) -> Intrinsics:
     """Intrinsics of a ROS camera_info YAML file, as camera_calibration or ``ros2 topic echo`` writes it.
 
@@ -84,18 +88,18 @@ def intrinsics_from(
         distortion = np.asarray(D if D is not None else [], np.float64).ravel()
         projection = None if P is None else np.asarray(P, np.float64).reshape(3, 4)
         width, height = int(width), int(height)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CameraInfoError(f"K needs 9 numbers, P 12, width and height one each: {error}") from None
     if width <= 0 or height <= 0:
         raise CameraInfoError(f"the image size is {width}x{height}: set image_width and image_height")
     if not matrix.any():
-        raise CameraInfoError(
+        raise UncalibratedError(
             "K is zero, the camera is not calibrated: calibrate it (camera_calibration), "
             "or give no calibration and the focal length is estimated"
         )
     if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0 or matrix[2, 2] != 1:
         raise CameraInfoError(f"K is not a camera matrix [fx 0 cx; 0 fy cy; 0 0 1]: {matrix.ravel().tolist()}")
-    model = ALIASES.get(model, model)
+    model = ALIASES.get(str(model or ""), str(model))
     if not distortion.any():
         distortion = np.zeros(0)
         model = model if model in COEFFICIENTS else "plumb_bob"

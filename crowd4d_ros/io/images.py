@@ -42,6 +42,9 @@ ENCODINGS: dict[str, tuple[str, int, int | None]] = {
 }
 """Encoding → element type, elements per pixel, OpenCV's conversion to BGR."""
 
+COMPRESSED_CHANNELS = {1: cv2.COLOR_GRAY2BGR, 3: None, 4: cv2.COLOR_BGRA2BGR}
+"""Channels of a decoded file → OpenCV's conversion to BGR."""
+
 SENSOR_BITS = (8, 10, 12, 14, 16)
 """Depths at which cameras fill a 16-bit image; the smallest that holds the image is taken as white."""
 BRIGHTEST, DARKEST = 99.9, 0.1
@@ -79,8 +82,7 @@ def decode_image(
     rows = np.lib.stride_tricks.as_strided(flat, (height, row), (step, 1), writeable=False)
     image = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
     image = image.astype(dtype.newbyteorder("="), copy=False)
-    narrow = _to_8_bits(image) if kind == "u2" else image
-    return narrow.copy() if conversion is None else np.asarray(cv2.cvtColor(narrow, conversion), np.uint8)
+    return _as_bgr(image, conversion)
 
 
 def decode_compressed(format: str, data: bytes | ByteImage) -> ByteImage:
@@ -91,17 +93,13 @@ def decode_compressed(format: str, data: bytes | ByteImage) -> ByteImage:
     if "compressedDepth" in format:
         raise ImageError("this topic carries depth images (compressedDepth): name a colour topic with --topic")
     flat = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(flat, cv2.IMREAD_UNCHANGED) if len(flat) else None
+    try:
+        image = cv2.imdecode(flat, cv2.IMREAD_UNCHANGED) if len(flat) else None
+    except cv2.error as error:  # one that is larger than OpenCV allows
+        raise ImageError(f"OpenCV refuses a compressed image ('{format}', {len(flat)} bytes): {error.err}") from None
     if image is None:
         raise ImageError(f"a compressed image ('{format}', {len(flat)} bytes) cannot be decoded")
-    if image.dtype == np.uint16:
-        image = _to_8_bits(image)
-    conversion = (
-        {2: cv2.COLOR_GRAY2BGR, 3: None}.get(image.ndim)
-        if image.ndim == 2 or image.shape[2] == 3
-        else (cv2.COLOR_BGRA2BGR)
-    )
-    return np.asarray(image if conversion is None else cv2.cvtColor(image, conversion), np.uint8)
+    return _as_bgr(image, COMPRESSED_CHANNELS[1 if image.ndim == 2 else image.shape[2]])
 
 
 def decode_message(message: Any) -> ByteImage:
@@ -114,6 +112,20 @@ def decode_message(message: Any) -> ByteImage:
     return decode_image(
         message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
     )
+
+
+def _as_bgr(image: NDArray[Any], conversion: int | None) -> ByteImage:
+    """Pixels of 8 or 16 bits as BGR of 8. conversion: OpenCV's, None where they are BGR. Raises ImageError."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"an image of {image.dtype} pixels is not supported: 8 or 16 bits a channel are")
+    narrow = _to_8_bits(image) if image.dtype == np.uint16 else image
+    if conversion is None:
+        return narrow.copy()
+    try:
+        return np.asarray(cv2.cvtColor(narrow, conversion), np.uint8)
+    except cv2.error as error:  # such as colours that two pixels share, in a row of an odd number of them
+        height, width = image.shape[:2]
+        raise ImageError(f"OpenCV cannot convert {width}x{height} pixels to BGR: {error.err}") from None
 
 
 def _to_8_bits(image: NDArray[Any]) -> ByteImage:

@@ -4,7 +4,8 @@ tracks.csv    one row per person and frame with a box; header ``COLUMNS``; stamp
 cameras.json  K, distortion, and per frame R and t with x_cam = R x_world + t, and how they were obtained
 crowd.npz     SMPL parameters of N people over all T frames, see ``CROWD``
 surface.ply   the Scene Interaction Surface
-report.json   versions, models, solver, timings, windows, people, warnings, camera (height, pitch, roll), calibration
+report.json   versions, models, solver, timings, windows, people, warnings, camera (height, pitch, roll), calibration;
+              timings are seconds of the clock, and steps run beside one another
 """
 
 from __future__ import annotations
@@ -283,9 +284,14 @@ class ResultWriter:
             "num_frames": len(self._frames),
             "people": self._people(rows),
             "windows": self._windows,
-            "warnings": counted([*report.get("warnings", []), *self._warnings]),
+            "warnings": counted([*report.get("warnings", []), *self._warnings, *self._missing()]),
         }
         _write_json(self.folder / "report.json", document)
+
+    def _missing(self) -> list[str]:
+        if not self.num_frames:
+            return ["no window could be reconstructed"]
+        return [] if self.num_people else ["no people were found"]
 
     def _camera(self) -> dict[str, float]:
         """The first camera: metres above the ground's plane, degrees below the horizontal and clockwise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -96,8 +97,8 @@ def open_video(path: str | Path, start: int = 0, frames: int | None = None, fps:
         if not 0 < rate < MAX_FPS:
             raise VideoError(f"{path} does not say its frame rate: give it with --fps")
         fps = rate
-    elif not fps > 0:
-        raise VideoError(f"the frame rate must be positive, not {fps:g}: give another --fps")
+    elif not 0 < fps < math.inf:
+        raise VideoError(f"the frame rate must be positive and finite, not {fps:g}: give another --fps")
     total = int(declared) if declared > 0 else 0
     if start < 0 or (frames is not None and frames <= 0):
         raise VideoError(f"--start must not be negative and --frames must be positive, not {start} and {frames}")

@@ -8,10 +8,9 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -22,10 +21,13 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
 
-from crowd4d_ros.config import flatten, updated
+from crowd4d_ros.config import ConfigError, flatten, updated
+from crowd4d_ros.errors import told
 from crowd4d_ros.msg import Progress
 
+AnyImage: TypeAlias = Image | CompressedImage
 T = TypeVar("T")
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -78,7 +80,7 @@ class CrowdNode(Node):  # type: ignore[misc]
         super().__init__(name, **options)
         self.stop = stop
         self.status = 0
-        self.abandoned = False
+        self.abandoned = self.is_waiting = False
         self.counters: dict[str, Any] = {}
         self._progress = Progress()
         self._progress_publisher = self.create_publisher(Progress, "~/progress", LATCHED)
@@ -114,7 +116,8 @@ class CrowdNode(Node):  # type: ignore[misc]
             name=self.get_fully_qualified_name().lstrip("/"),
             message=f"{what} are left out: {', '.join(left_out)}" if left_out else "ok",
             hardware_id="crowd4d_ros",
-            values=[KeyValue(key=key, value=str(counter)) for key, counter in self.counters.items()],
+            # of a copy: the worker may begin another counter meanwhile
+            values=[KeyValue(key=key, value=str(counter)) for key, counter in self.counters.copy().items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
@@ -128,12 +131,16 @@ class CrowdNode(Node):  # type: ignore[misc]
         """Block (a worker, never a callback) until ``ready``, and say for what. False: the node stops."""
         started = time.monotonic()
         said = False
-        while not ready():
-            if self.stop.wait(POLL_S):
-                return False
-            if not said and time.monotonic() - started > patience:
-                self.get_logger().info(f"waiting for {what}")
-                said = True
+        try:
+            while not ready():
+                self.is_waiting = True
+                if self.stop.wait(POLL_S):
+                    return False
+                if not said and time.monotonic() - started > patience:
+                    self.get_logger().info(f"waiting for {what}")
+                    said = True
+        finally:
+            self.is_waiting = False
         return True
 
     def wait_for_subscribers(self, publisher: Publisher, count: int) -> bool:
@@ -168,13 +175,14 @@ class _LogToRos(logging.Handler):
 class Worker(Generic[T]):
     """A thread that handles items in order, so that callbacks return at once.
 
-    Full, it drops the oldest item (live) or makes ``put`` wait (reliable). An item that raises is reported
-    and left out.
+    Full, it drops the oldest item (live) or makes ``put`` wait (reliable); but while the node itself waits for a
+    message, which could not come in meanwhile, the newest is dropped. An item that raises is reported and left out.
     """
 
-    def __init__(self, node: CrowdNode, handle: Callable[[T], None], size: int, drop: bool) -> None:
+    def __init__(self, node: CrowdNode, handle: Callable[[T | None], None], size: int, drop: bool) -> None:
         self._node, self._handle, self._size, self._drop = node, handle, size, drop
         self._items: deque[T] = deque()
+        self._is_woken = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"{node.get_name()} worker", daemon=True)
         self._thread.start()
@@ -186,8 +194,17 @@ class Worker(Generic[T]):
                 self._items.popleft()
                 self._node.count("dropped")
             while len(self._items) >= self._size and not self._node.stop.is_set():
+                if self._node.is_waiting:
+                    self._node.count("dropped")
+                    return
                 self._changed.wait(POLL_S)
             self._items.append(item)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Have None handled after what is queued: something may be due. It waits for no place, and takes none."""
+        with self._changed:
+            self._is_woken = True
             self._changed.notify_all()
 
     def __len__(self) -> int:
@@ -203,15 +220,39 @@ class Worker(Generic[T]):
     def _run(self) -> None:
         while not self._node.stop.is_set():
             with self._changed:
-                if not self._changed.wait_for(lambda: self._items, POLL_S):
+                if not self._changed.wait_for(lambda: self._items or self._is_woken, POLL_S):
                     continue
-                item = self._items.popleft()
+                item = self._items.popleft() if self._items else None
+                self._is_woken = self._is_woken and item is not None
                 self._changed.notify_all()
             try:
                 self._handle(item)
             except Exception as error:
                 self._node.count("failed")
-                self._node.get_logger().error(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+                self._node.get_logger().error(told(error))
+
+
+class ImageSubscription:
+    """A camera's images, raw or compressed: those of the topic on which the first one comes, unless told which.
+
+    transport: "auto", "raw" or "compressed". Raises ConfigError.
+    """
+
+    def __init__(self, node: Node, transport: str, on_image: Callable[[AnyImage], None], qos: QoSProfile) -> None:
+        topics = {"raw": (Image, "image"), "compressed": (CompressedImage, "image/compressed")}
+        if transport not in ("auto", *topics):
+            raise ConfigError(f"'transport' is 'auto', 'raw' or 'compressed', not '{transport}'")
+        self._node, self._on_image = node, on_image
+        self._subscriptions = {
+            kind: node.create_subscription(kind, topic, self._take, qos)
+            for name, (kind, topic) in topics.items()
+            if transport in ("auto", name)
+        }
+
+    def _take(self, message: AnyImage) -> None:
+        for kind in [kind for kind in self._subscriptions if not isinstance(message, kind)]:
+            self._node.destroy_subscription(self._subscriptions.pop(kind))  # cameras publish both; one is enough
+        self._on_image(message)
 
 
 class EndOfStream:
@@ -259,8 +300,8 @@ def run(make_node: Callable[[threading.Event], CrowdNode]) -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make_node(stop)
-    except (ValueError, RuntimeError, OSError) as error:
-        rclpy.logging.get_logger("crowd4d").fatal(str(error))
+    except Exception as error:
+        rclpy.logging.get_logger("crowd4d").fatal(told(error))
         rclpy.try_shutdown()
         return 1
     executor = SingleThreadedExecutor()
@@ -272,8 +313,8 @@ def run(make_node: Callable[[threading.Event], CrowdNode]) -> int:
     spinning.join()
     try:
         node.close()
-    except (ValueError, RuntimeError, OSError) as error:
-        node.get_logger().fatal(str(error))
+    except Exception as error:
+        node.get_logger().fatal(told(error))
         node.status = 1
     if node.abandoned:
         os._exit(node.status)  # an orderly exit would wait for, or crash under, the thread that still works
@@ -287,9 +328,9 @@ def _spin(executor: SingleThreadedExecutor, node: CrowdNode) -> None:
         executor.spin()
     except ExternalShutdownException:
         pass
-    except Exception:
+    except Exception as error:
         if not node.stop.is_set():  # the wheels' wait set may complain about being shut down
-            node.get_logger().fatal(traceback.format_exc())
+            node.get_logger().fatal(told(error))
             node.status = 1
     finally:
         node.stop.set()

@@ -8,13 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 
-from crowd4d_ros.config import Config, ConfigError, value
+from crowd4d_ros.config import Config, value
 from crowd4d_ros.initialization.initializer import Initializer, StreamError
 from crowd4d_ros.io.camera import (
     CameraInfoError,
@@ -31,8 +29,10 @@ from crowd4d_ros.nodes.common import (
     LATCHED,
     SLOW_S,
     WINDOW_DEPTH,
+    AnyImage,
     CrowdNode,
     EndOfStream,
+    ImageSubscription,
     Worker,
     ros_types,
     run,
@@ -40,8 +40,6 @@ from crowd4d_ros.nodes.common import (
     to_nanoseconds,
 )
 from crowd4d_ros.window import CrowdWindow, Frame, Intrinsics
-
-AnyImage: TypeAlias = Image | CompressedImage
 
 LATE_S = 2.0
 """seconds after a stream's announced end in which a last image may still come; then it was lost."""
@@ -82,37 +80,24 @@ class InitializerNode(CrowdNode):
         self._make_initializer = make_initializer
         self.parameters = p = self.declare(InitializerParameters())
         self.config = self.declare(Config())
-        if p.transport not in ("auto", "raw", "compressed"):
-            raise ConfigError(f"'transport' is 'auto', 'raw' or 'compressed', not '{p.transport}'")
         self._intrinsics = read_camera_info(p.camera_info) if p.camera_info else None
         self._initializer: Initializer | None = None
         self._encoder = WindowEncoder(ros_types, p.world_frame)
         self._frame = p.first_frame
-        self._last_stamp = 0
-        self._last_image = self._first_image = 0.0
+        self._last_image = 0.0
         self._camera_frame = ""
         self._in_flight: deque[int] = deque()
         self._optimized: float = math.inf
         self._windows = self.create_publisher(CrowdWindowMessage, "crowd/windows", WINDOW_DEPTH)
-        self._worker: Worker[tuple[int, AnyImage] | None] = Worker(
-            self, self._handle, p.image_queue, drop=not p.reliable
-        )
-        self._end = EndOfStream(self, "player", lambda: self._worker.put(None))
+        self._worker: Worker[tuple[int, AnyImage]] = Worker(self, self._handle, p.image_queue, drop=not p.reliable)
+        self._end = EndOfStream(self, "player", self._worker.wake)
         qos = stream_qos(p.reliable, p.image_queue)
-        self._sources: dict[type[AnyImage], Subscription] = {}
-        if p.transport != "compressed":
-            self._sources[Image] = self.create_subscription(Image, "image", self._on_image, qos)
-        if p.transport != "raw":
-            self._sources[CompressedImage] = self.create_subscription(
-                CompressedImage, "image/compressed", self._on_image, qos
-            )
+        self._images = ImageSubscription(self, p.transport, self._on_image, qos)
         self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos)
         self.create_subscription(Progress, "optimizer/progress", self._on_optimized, LATCHED)
         self.create_timer(1.0, self._every_second)
 
     def _on_image(self, message: AnyImage) -> None:
-        for kind in [kind for kind in self._sources if not isinstance(message, kind)]:
-            self.destroy_subscription(self._sources.pop(kind))  # cameras publish both; one is enough
         self._worker.put((self._frame, message))
         self._frame += 1
 
@@ -133,7 +118,7 @@ class InitializerNode(CrowdNode):
         self.counters["queued"] = len(self._worker)
         self.diagnose("images")
         if self._end.announced and time.monotonic() - self._last_image > LATE_S:
-            self._worker.put(None)
+            self._worker.wake()
 
     def _handle(self, item: tuple[int, AnyImage] | None) -> None:
         if item is not None:
@@ -144,9 +129,10 @@ class InitializerNode(CrowdNode):
             except (StreamError, ImageError, CameraInfoError) as error:
                 self.count("refused")
                 self.get_logger().warning(f"image left out: {error}", throttle_duration_sec=SAY_AGAIN_S)
-            self._last_stamp, self._last_image = stamp, time.monotonic()
-            self._end.handled(stamp)
-            self.report(input=stamp)
+            finally:  # whatever came of it: the source waits for this
+                self._last_image = time.monotonic()
+                self._end.handled(stamp)
+                self.report(input=stamp)
         late = self._end.announced and time.monotonic() - self._last_image > LATE_S
         if (self._end.reached or late) and not len(self._worker):
             self._finish()
@@ -192,10 +178,7 @@ class InitializerNode(CrowdNode):
         p = self.parameters
         for window in windows:
             assert self._initializer is not None
-            body = self._initializer.body
-            with torch.no_grad():
-                betas = torch.as_tensor(window.motion.betas).to(body.v_template)
-                rest_pelvis = body.pelvis(betas).cpu().numpy().astype(float)
+            rest_pelvis = self._initializer.body.rest_pelvis(window.motion.betas)
             try:
                 message = self._encoder.encode(window, rest_pelvis, self._camera_frame)
             except MessageError as error:
@@ -220,12 +203,14 @@ class InitializerNode(CrowdNode):
 
     def _finish(self) -> None:
         self._end.restart()
-        if self._initializer is not None:
-            self._publish(self._initializer.finish())
-            self._initializer.reset()
-        self._last_stamp, self._frame = 0, self.parameters.first_frame
-        self._every_second()  # the last counters, for whoever stops at the end
-        self.report(end=True)
+        try:
+            if self._initializer is not None:
+                self._publish(self._initializer.finish())
+                self._initializer.reset()
+        finally:  # whatever came of it: the others wait for the end
+            self._frame = self.parameters.first_frame
+            self._every_second()  # the last counters, for whoever stops at the end
+            self.report(end=True)
 
     def close(self) -> None:
         self._worker.join()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import PointCloud2
@@ -81,10 +80,8 @@ class OptimizerNode(CrowdNode):
         self._sipc = self.create_publisher(PointCloud2, "crowd/sipc", LATCHED)
         self._terrain = self.create_publisher(OccupancyGrid, "crowd/terrain", LATCHED)
         self._broadcaster = TransformBroadcaster(self)
-        self._worker: Worker[CrowdWindowMessage | None] = Worker(
-            self, self._handle, p.window_queue, drop=not p.reliable
-        )
-        self._end = EndOfStream(self, p.source, lambda: self._worker.put(None))
+        self._worker: Worker[CrowdWindowMessage] = Worker(self, self._handle, p.window_queue, drop=not p.reliable)
+        self._end = EndOfStream(self, p.source, self._worker.wake)
         if p.camera_tf == "auto":
             self.create_subscription(TFMessage, "/tf", self._on_tf, TF_DEPTH)
             self.create_subscription(TFMessage, "/tf_static", self._on_tf, LATCHED)
@@ -102,13 +99,17 @@ class OptimizerNode(CrowdNode):
         self.diagnose("windows")
 
     def _handle(self, message: CrowdWindowMessage | None) -> None:
-        if message is not None:
-            stamp = messages.stamp_of(message.header)
-            try:
+        try:
+            if message is not None:
                 self._optimize(message)
-            finally:
+        finally:  # whatever came of it: the source waits for this
+            if message is not None:
+                stamp = messages.stamp_of(message.header)
                 self._end.handled(stamp)
                 self.report(input=stamp)
+            self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
         if self._end.reached and not len(self._worker):
             self._end.restart()
             self._every_second()  # the last counters, for whoever stops at the end
@@ -139,10 +140,7 @@ class OptimizerNode(CrowdNode):
             self._surface.publish(surface)
             self._sipc.publish(create_cloud_xyz32(surface.header, to_z_up(motion.sipc).astype(np.float32)))
             self._terrain.publish(self._grid(surface))
-        body = self._pipeline.body
-        with torch.no_grad():
-            betas = torch.as_tensor(motion.motion.betas).to(body.v_template)
-            rest_pelvis = body.pelvis(betas).cpu().numpy().astype(float)
+        rest_pelvis = self._pipeline.body.rest_pelvis(motion.motion.betas)
         for state in messages.states(motion, rest_pelvis, ros_types, world_frame, camera_frame):
             self._broadcaster.sendTransform(list(self._transforms(state)))
             self._states.publish(state)

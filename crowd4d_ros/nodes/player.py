@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from cv_bridge import CvBridge
 from rclpy.publisher import Publisher
-from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from crowd4d_ros.config import ConfigError, value
-from crowd4d_ros.io.bags import COMPRESSED, open_bag
+from crowd4d_ros.io.bags import COMPRESSED, open_bag, opened
 from crowd4d_ros.io.camera import read_camera_info
 from crowd4d_ros.io.video import open_video
 from crowd4d_ros.msg import CrowdWindow, Progress
@@ -126,7 +125,7 @@ class Player(CrowdNode):
         return items()
 
     def _open_windows(self) -> Iterator[Item]:
-        with Reader(Path(self.parameters.windows)) as reader:
+        with opened(Path(self.parameters.windows)) as reader:
             topics = [c.topic for c in reader.connections if c.msgtype == WINDOW]
         if len(topics) != 1:
             raise ConfigError(f"{self.parameters.windows} has {len(topics)} topics of CrowdWindows, not one")
@@ -189,7 +188,7 @@ class Player(CrowdNode):
 
 def _recorded(folder: str, topic: str) -> Iterator[tuple[str, int, bytes]]:
     """A topic's messages: type, the header's stamp or else the recording's in nanoseconds, CDR bytes."""
-    with Reader(Path(folder)) as reader:
+    with opened(Path(folder)) as reader:
         connections = [connection for connection in reader.connections if connection.topic == topic]
         for connection, recorded, data in reader.messages(connections):
             seconds, nanoseconds = _CDR_STAMP.unpack_from(data)

@@ -25,13 +25,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError, value
 from crowd4d_ros.io.output import OutputError, prepare_folder, replacing_folder
-from crowd4d_ros.io.results import ResultWriter, read_results
+from crowd4d_ros.io.results import ResultWriter
 from crowd4d_ros.messages import bag_types, read_states, read_surface, stamp_of
 from crowd4d_ros.msg import CrowdState, SurfaceMesh
 from crowd4d_ros.nodes.common import RESULT_DEPTH, CrowdNode, EndOfStream, Worker, ros_types, run
 from crowd4d_ros.visualization.overlay import OverlayPainter, write_overlay
-from crowd4d_ros.visualization.plan import write_plan
+from crowd4d_ros.visualization.plan import write_plan_of
 from crowd4d_ros.window import CrowdMotion, Frame
+from crowd4d_ros.window import SurfaceMesh as Surface
 
 RECORDED: dict[str, tuple[str, bool]] = {
     "crowd/windows": ("crowd4d_ros/msg/CrowdWindow", False),
@@ -86,19 +87,19 @@ class Recorder(CrowdNode):
         self._bridge = CvBridge()
         self._pending: list[CrowdState] = []
         self._motions: list[CrowdMotion] = []
-        self._surface: SurfaceMesh | None = None
+        self._surface: Surface | None = None
         self._nodes: dict[str, dict[str, str]] = {}
         self._warnings: dict[str, str] = {}
         self._states_ended_at: float | None = None
         # one worker: what the graph sent in some order is written in that order
-        self._worker: Worker[tuple[str, bytes] | None] = Worker(self, self._handle, RESULT_DEPTH, drop=False)
+        self._worker: Worker[tuple[str, bytes]] = Worker(self, self._handle, RESULT_DEPTH, drop=False)
         for topic, (name, latched) in RECORDED.items():
             durability = QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE
             self._record(topic, name, QoSProfile(depth=RESULT_DEPTH, durability=durability))
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._states_end = EndOfStream(self, "optimizer", lambda: self._worker.put(None))
-        self._overlay_end = EndOfStream(self, "visualizer", lambda: self._worker.put(None))
-        self.create_timer(1.0, lambda: self._worker.put(None))
+        self._states_end = EndOfStream(self, "optimizer", self._worker.wake)
+        self._overlay_end = EndOfStream(self, "visualizer", self._worker.wake)
+        self.create_timer(1.0, self._worker.wake)
         self.get_logger().info(f"recording to {self._out}")
 
     def _record(self, topic: str, name: str, qos: QoSProfile) -> None:
@@ -128,18 +129,19 @@ class Recorder(CrowdNode):
         name, latched = RECORDED[topic]
         stamp = _stamp(data, name)
         if topic == "crowd/state":
-            self._on_state(deserialize_message(data, CrowdState))
             self._states_end.handled(stamp)
+            self._on_state(deserialize_message(data, CrowdState))
         elif topic == "crowd/surface":
-            self._surface = deserialize_message(data, SurfaceMesh)
+            self._surface = read_surface(deserialize_message(data, SurfaceMesh))
         elif topic == "crowd/overlay":
+            self._overlay_end.handled(stamp)
             topic, name = f"{topic}/compressed", "sensor_msgs/msg/CompressedImage"
             data = self._compress(deserialize_message(data, Image), stamp)
-            self._overlay_end.handled(stamp)
         if self._bag is not None:
             self._bag.write(self.resolve_topic_name(topic), name, latched, stamp, data)
 
     def _on_state(self, state: CrowdState) -> None:
+        read_states([state])  # refused here, or its whole window would be
         self._overlays.frames[stamp_of(state.header)] = state.frame
         if self._pending and self._pending[-1].window_id != state.window_id:
             self._flush()
@@ -149,11 +151,10 @@ class Recorder(CrowdNode):
     def _flush(self) -> None:
         """A window is added when the next one begins: its surface may come after its states."""
         if self._pending:
-            surface = None if self._surface is None else read_surface(self._surface)
-            motion = read_states(self._pending, surface=surface)
+            states, self._pending = self._pending, []
+            motion = read_states(states, surface=self._surface)
             self._results.add(motion)
             self._motions.append(motion)
-            self._pending = []
 
     def _compress(self, message: Image, stamp: int) -> bytes:
         image = self._bridge.imgmsg_to_cv2(message, "bgr8")
@@ -182,14 +183,7 @@ class Recorder(CrowdNode):
         warnings = [f"{node}: {message}" for node, message in self._warnings.items()]
         self._results.close({"nodes": self._nodes, "parameters": {"out": str(self._out)}, "warnings": warnings})
         self._overlays.write(self._out, self._motions)
-        results = read_results(self._out)
-        write_plan(
-            self._out / "plan.png",
-            results.tracks,
-            results.cameras,
-            results.surface,
-            self._config.visualization,
-        )
+        write_plan_of(self._out, self._config.visualization)
         self.get_logger().info(f"{self.counters.get('frames', 0)} frames are in {self._out}")
 
 
@@ -243,15 +237,16 @@ class _Overlays:
     def __init__(self, folder: Path) -> None:
         self.frames: dict[int, int] = {}
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the recording)
-        self._sizes: dict[int, int] = {}
+        self._sizes: list[tuple[int, int]] = []
+        """Stamp and bytes of each, in the order of the file; a stream that is played again repeats stamps."""
 
     def add(self, stamp: int, jpeg: bytes) -> None:
-        self._sizes[stamp] = len(jpeg)
+        self._sizes.append((stamp, len(jpeg)))
         self._spool.write(jpeg)
 
     def write(self, folder: Path, motions: list[CrowdMotion]) -> None:
         """overlay.mp4 and overlay.png."""
-        stamps = list(self._sizes)
+        stamps = [stamp for stamp, _ in self._sizes]
         if not stamps:
             return
         fps = 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 1.0
@@ -260,7 +255,7 @@ class _Overlays:
 
     def _read(self) -> Iterator[Frame]:
         self._spool.seek(0)
-        for stamp, size in self._sizes.items():
+        for stamp, size in self._sizes:
             image = cv2.imdecode(np.frombuffer(self._spool.read(size), np.uint8), cv2.IMREAD_COLOR)
             yield Frame(np.asarray(image, np.uint8), stamp, self.frames.get(stamp, -1))
 

@@ -13,21 +13,23 @@ import numpy as np
 from cv_bridge import CvBridge
 from geometry_msgs.msg import Point, Vector3
 from rclpy.serialization import serialize_message
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from crowd4d_ros.axes import to_z_up
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import Config, ConfigError, value
 from crowd4d_ros.io.images import ImageError, decode_compressed, decode_message
-from crowd4d_ros.messages import read_states, stamp_of
+from crowd4d_ros.messages import MessageError, read_states, read_surface, stamp_of
 from crowd4d_ros.msg import CrowdState, SurfaceMesh
 from crowd4d_ros.nodes.common import (
     LATCHED,
     RESULT_DEPTH,
+    AnyImage,
     CrowdNode,
     EndOfStream,
+    ImageSubscription,
     Worker,
     run,
     stream_qos,
@@ -39,6 +41,8 @@ from crowd4d_ros.window import FloatArray
 
 HEAD = 15
 """SMPL's joint under the skull."""
+IMAGE_DEPTH = 60
+"""images: two seconds at 30 Hz, while something is drawn."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Visualizer(CrowdNode):
         self._painter = OverlayPainter(self._body, config.visualization)
         self._overlay_trail = round(config.visualization.trail * 1e9)
         self._bridge = CvBridge()
-        self._images: OrderedDict[int, bytes] = OrderedDict()
+        self._images: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._images_lock = threading.Lock()
         self._history: deque[CrowdState] = deque()
         self._named: set[int] = set()
@@ -85,34 +89,25 @@ class Visualizer(CrowdNode):
         self._markers = self.create_publisher(MarkerArray, "crowd/markers", RESULT_DEPTH)
         self._surface = self.create_publisher(Marker, "crowd/surface_marker", LATCHED)
         self._overlay = self.create_publisher(Image, "crowd/overlay", stream_qos(True, p.image_buffer))
-        self._worker: Worker[CrowdState | None] = Worker(self, self._handle, RESULT_DEPTH, drop=not p.reliable)
-        self._end = EndOfStream(self, "optimizer", lambda: self._worker.put(None))
-        qos = stream_qos(p.reliable, 60)
-        self._sources: dict[type[Any], Subscription] = {}
-        if p.transport != "compressed":
-            self._sources[Image] = self.create_subscription(Image, "image", self._on_image, qos)
-        if p.transport != "raw":
-            self._sources[CompressedImage] = self.create_subscription(
-                CompressedImage, "image/compressed", self._on_image, qos
-            )
+        self._worker: Worker[CrowdState] = Worker(self, self._handle, RESULT_DEPTH, drop=not p.reliable)
+        self._end = EndOfStream(self, "optimizer", self._worker.wake)
+        self._source = ImageSubscription(self, p.transport, self._on_image, stream_qos(p.reliable, IMAGE_DEPTH))
         self.create_subscription(SurfaceMesh, "crowd/surface", self._on_surface, LATCHED)
         self.create_subscription(CrowdState, "crowd/state", self._worker.put, RESULT_DEPTH)
         self.create_timer(1.0, lambda: self.diagnose("frames"))
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        for kind in [kind for kind in self._sources if not isinstance(message, kind)]:
-            self.destroy_subscription(self._sources.pop(kind))  # cameras publish both; one is enough
+    def _on_image(self, message: AnyImage) -> None:
         if not (self.parameters.reliable or self._overlay.get_subscription_count()):
             return
         if isinstance(message, CompressedImage):
-            kept = bytes(message.data)
+            kept = message.format, bytes(message.data)
         else:
             try:
                 image = decode_message(message)
             except ImageError:  # the initializer has said so
                 return
             quality = [cv2.IMWRITE_JPEG_QUALITY, self.parameters.jpeg_quality]
-            kept = cv2.imencode(".jpg", image, quality)[1].tobytes()
+            kept = "jpeg", cv2.imencode(".jpg", image, quality)[1].tobytes()
         with self._images_lock:
             self._images[stamp_of(message.header)] = kept
             while len(self._images) > self.parameters.image_buffer:
@@ -120,13 +115,22 @@ class Visualizer(CrowdNode):
                 self.count("images without a state in time")
 
     def _handle(self, state: CrowdState | None) -> None:
-        if state is not None:
-            stamp = stamp_of(state.header)
-            self._pace(stamp)
-            self._remember(state, stamp)
-            self._draw(state, stamp)
-            self._end.handled(stamp)
-            self.report(input=stamp)
+        try:
+            if state is not None:
+                self._show(state, stamp_of(state.header))
+        finally:  # whatever came of it: the recorder waits for this
+            if state is not None:
+                self._end.handled(stamp_of(state.header))
+                self.report(input=stamp_of(state.header))
+            self._look_for_the_end()
+
+    def _show(self, state: CrowdState, stamp: int) -> None:
+        read_states([state])  # refused here, or it would be refused with every state that is drawn after it
+        self._pace(stamp)
+        self._remember(state, stamp)
+        self._draw(state, stamp)
+
+    def _look_for_the_end(self) -> None:
         if self._end.reached and not len(self._worker):
             self._end.restart()
             self.report(end=True)
@@ -159,7 +163,7 @@ class Visualizer(CrowdNode):
             image = self._images.pop(stamp, None)
         if image is not None and self._overlay.get_subscription_count():
             recent = [past for past in self._history if stamp_of(past.header) >= stamp - self._overlay_trail]
-            drawn = self._painter.draw(decode_compressed("jpeg", image), read_states(recent), len(recent) - 1)
+            drawn = self._painter.draw(decode_compressed(*image), read_states(recent), len(recent) - 1)
             message = self._bridge.cv2_to_imgmsg(
                 drawn, "bgr8", Header(stamp=state.header.stamp, frame_id=state.camera_frame_id)
             )
@@ -211,10 +215,15 @@ class Visualizer(CrowdNode):
         return np.concatenate([np.zeros((0, 3)), *paths.values()]), np.concatenate([np.zeros((0, 4)), *paint])
 
     def _on_surface(self, surface: SurfaceMesh) -> None:
+        try:
+            mesh = read_surface(surface)
+        except MessageError as error:
+            self.get_logger().warning(f"a surface is left out: {error}")
+            return
         marker = _marker(surface.header, "surface", Marker.TRIANGLE_LIST)
         marker.color = _color(0.55, 0.6, 0.5, self.parameters.surface_alpha)
-        vertices = np.array(surface.vertices).reshape(-1, 3)
-        self._surface.publish(_serialized(marker, vertices[np.array(surface.faces, int)], np.zeros((0, 4))))
+        corners = to_z_up(mesh.vertices)[mesh.faces].reshape(-1, 3)
+        self._surface.publish(_serialized(marker, corners, np.zeros((0, 4))))
 
     def close(self) -> None:
         self._worker.join()

@@ -39,15 +39,18 @@ class Seam:
 
     def shift(self, pelvis: Tensor) -> Tensor:
         """(N, T, 3) metres that join roots (N, T, 3) to the last answer: the jump there, fading after it."""
-        row = torch.arange(len(pelvis), device=pelvis.device)
-        jump = (self.pelvis - pelvis)[row, self.last]
-        return self.decay[..., None] * jump[:, None]
+        jump = self._at_last(self.pelvis - pelvis)
+        return self.decay[..., None] * jump
 
     def turn(self, columns: Tensor) -> Tensor:
         """``shift`` for rotations (N, T, 24, 6): what joins them to the last answer, to be added before they are made
         orthonormal."""
-        row = torch.arange(len(columns), device=columns.device)
-        return self.turn_decay[..., None, None] * (self.columns - columns[row, self.last])[:, None]
+        jump = self.columns[:, None] - self._at_last(columns)
+        return self.turn_decay[..., None, None] * jump
+
+    def _at_last(self, values: Tensor) -> Tensor:
+        """(N, 1, …) of values (N, T, …) those at the last held frame."""
+        return values[torch.arange(len(values), device=values.device), self.last][:, None]
 
 
 def seam(

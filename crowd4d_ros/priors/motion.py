@@ -138,12 +138,6 @@ def global_rotations(local: Tensor) -> Tensor:
     return torch.stack(turns, -3)
 
 
-def local_rotations(turns: Tensor) -> Tensor:
-    """The inverse of ``global_rotations``; one product for all joints."""
-    below = turns[..., PARENTS[1:], :, :].mT @ turns[..., 1:, :, :]
-    return torch.cat([turns[..., :1, :, :], below], -3)
-
-
 class _AgainstParents(torch.autograd.Function):
     """Rotations in a segment's axes (3, 3, 24, …, F) and its heading (…) → 6D against the parents, (…, F, 144).
 

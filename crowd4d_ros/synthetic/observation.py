@@ -498,7 +498,7 @@ def _motion(
     betas = fits.betas[shown[:, :-1].argmax(-1)] if len(source) else np.zeros((0, fits.betas.shape[-1]))
     roots, poses = np.zeros((*source.shape, 3)), np.zeros((*source.shape, 24, 3))
     roots[track, frame], poses[track, frame] = root, pose
-    transl = estimate.with_bodies(roots) - _pelvis(body, betas)[:, None]
+    transl = estimate.with_bodies(roots) - body.rest_pelvis(betas)[:, None]
     return BodyMotion(betas, poses[:, :, 1:], poses[:, :, 0], np.where(valid[..., None], transl, 0.0))
 
 
@@ -513,10 +513,6 @@ def _posed(body: BodyModel, motion: BodyMotion) -> tuple[FloatArray, FloatArray,
     turned, joints, points = posed.transforms[..., :3], posed.joints, posed_keypoints(body, posed)
     rotations, pelvis, keypoints = (a.double().numpy() for a in (turned, joints[..., 0, :], points))
     return rotations, pelvis, keypoints
-
-
-def _pelvis(body: BodyModel, betas: FloatArray) -> FloatArray:
-    return np.asarray(body.pelvis(torch.as_tensor(betas, dtype=body.v_template.dtype)).double().numpy())
 
 
 def _turned(vectors: FloatArray, truth: Truth) -> FloatArray:

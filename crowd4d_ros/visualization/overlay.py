@@ -122,11 +122,6 @@ class OverlayPainter:
         return project(motion.intrinsics, points @ motion.cameras.R[t].T + motion.cameras.t[t])
 
 
-def draw_overlay(image: Image, motion: CrowdMotion, t: int, body: BodyModel, config: VisualizationConfig) -> Image:
-    """One picture; who draws many keeps an ``OverlayPainter``."""
-    return OverlayPainter(body, config).draw(image, motion, t)
-
-
 def write_overlay(
     folder: Path, frames: Iterable[Frame], motions: Iterable[CrowdMotion], painter: OverlayPainter, fps: float
 ) -> Iterator[int]:

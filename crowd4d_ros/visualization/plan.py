@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from crowd4d_ros.config import VisualizationConfig
 from crowd4d_ros.io.camera import intrinsics_from
 from crowd4d_ros.io.output import replacing
+from crowd4d_ros.io.results import read_surface, read_tracks
 from crowd4d_ros.lens import undistort
 from crowd4d_ros.visualization import track_color
 from crowd4d_ros.window import FloatArray, SurfaceMesh
@@ -37,10 +39,17 @@ def write_plan(
     surface: SurfaceMesh,
     config: VisualizationConfig,
 ) -> None:
-    """plan.png from tracks.csv, cameras.json, surface.ply, as io.results reads them. Raises OutputError."""
+    """A plan of tracks, cameras and surface as io.results reads them. Raises OutputError."""
     figure = plan_figure(tracks, cameras, surface, config)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png")
+
+
+def write_plan_of(folder: Path, config: VisualizationConfig) -> None:
+    """plan.png of a results folder, from the files that are there. Raises OutputError."""
+    cameras = json.loads((folder / "cameras.json").read_text())
+    tracks, surface = read_tracks(folder / "tracks.csv"), read_surface(folder / "surface.ply")
+    write_plan(folder / "plan.png", tracks, cameras, surface, config)
 
 
 def plan_figure(
