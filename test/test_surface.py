@@ -1,5 +1,7 @@
 """SIPC and SIS: the lowest reliable points, and the surface through them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +173,35 @@ def test_a_cliff_has_no_wall_but_both_levels():
     assert not surface.kept.all()
     longest = np.linalg.norm(np.diff(surface.mesh().vertices[surface.mesh().faces], axis=1), axis=-1).max()
     assert longest <= CONFIG.long_edge * surface.spacing
+
+
+def test_a_wall_whose_foot_is_hidden_makes_no_ramp_of_the_ground_before_it():
+    """People hide the last two metres before a wall that is seen from 2 m up only."""
+    slope = lambda x, z: 0.05 * x - 3  # noqa: E731
+    ground = ground_points(slope, noise=0.05)
+    wall = ground[(ground[:, 2] < -12) & (ground[:, 2] > -13)]
+    wall = wall + np.random.default_rng(8).uniform(2, 5, (len(wall), 1)) * [0, 1, 0]
+    scene = scene_of(ground[ground[:, 2] > -10], wall)
+    hidden = np.stack([np.linspace(-10, 10, 41), np.full(41, -11.5)], -1)
+
+    def off_ground(config):
+        surface = build_surface(scene_interaction_points(scene, config), NOBODY, config)
+        return surface.height(hidden)[0] - slope(*hidden.T)
+
+    assert np.abs(off_ground(CONFIG)).max() < 0.1
+    assert off_ground(replace(CONFIG, wall_height=np.inf)).min() > 0.3
+
+
+@pytest.mark.parametrize(("width", "stays"), [(1.0, False), (6.0, False), (16.0, True)])
+@pytest.mark.parametrize("slope", [0.0, 0.4])
+def test_what_stands_high_is_ground_where_it_is_wide_enough(width, stays, slope):
+    on_top = lambda x: np.abs(x) < width / 2  # noqa: E731
+    rise = lambda x, z: np.where(on_top(x), 2.0, 0.0) + slope * z  # noqa: E731
+    sipc = scene_interaction_points(scene_of(ground_points(rise, 40000)), CONFIG)
+    is_top = sipc[:, 1] - slope * sipc[:, 2] > 1.0
+    inside = np.abs(np.abs(sipc[:, 0]) - width / 2) > 0.5
+    np.testing.assert_array_equal(is_top[inside], on_top(sipc[inside, 0]) & stays)
+    assert (np.histogram(sipc[~is_top, 0], [-15, -width / 2, width / 2, 15])[0][[0, 2]] > 100).all()
 
 
 def test_a_far_scene_has_a_bounded_mesh(caplog):

@@ -8,6 +8,10 @@ below it, have no say, and more points make it surer, not lower.
 A cell of half a metre rarely has the points to tell. So heights are found from coarse blocks to fine ones, each level
 correcting the one before by what its own points say, less what their noise alone would: ground is averaged over
 metres where it is even, and steps and kerbs stay where enough points show them.
+
+Where the foot of a wall, a pillar or a tree is hidden, the lowest points that are seen are metres up, and the ground
+before it would become a ramp that rays at people meet too early. What stands so high and is narrow is no ground, at no
+level: a morphological opening of the blocks' heights tells.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from crowd4d_ros.config import InteractionConfig
 from crowd4d_ros.interaction.surface import reference_plane
@@ -42,8 +47,9 @@ GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The blocks of one level. shape: (2,); at: (P, 2) points in block sides; index: (P,) each point's block."""
+    """The blocks of one level. side: metres; shape: (2,); at: (P, 2) points in sides; index: (P,) each one's block."""
 
+    side: float
     shape: IntArray
     at: FloatArray
     index: IntArray
@@ -54,7 +60,7 @@ class _Blocks:
 
     def of(self, points: IntArray) -> _Blocks:
         """The same blocks, with some of the points alone: indices (Q,)."""
-        return _Blocks(self.shape, self.at[points], self.index[points])
+        return _Blocks(self.side, self.shape, self.at[points], self.index[points])
 
 
 def terrain_heights(points: FloatArray, config: InteractionConfig) -> tuple[FloatArray, BoolArray]:
@@ -71,6 +77,7 @@ def terrain_heights(points: FloatArray, config: InteractionConfig) -> tuple[Floa
     terrain: FloatArray = xz @ plane[:2] + plane[2]
     for blocks in levels:
         step, noise = _corrections(blocks, height - terrain, noise, config.terrain_noise * sigma, config)
+        step = step - _walls(blocks, terrain + step[blocks.index], xz @ plane[:2], config)
         terrain = terrain + _between(step.reshape(blocks.shape), blocks.at)
     return terrain, np.abs(height - terrain) < config.terrain_width * noise
 
@@ -94,7 +101,7 @@ def _blocks(offset: FloatArray, side: float, shape: IntArray) -> _Blocks:
     """Square blocks of that side, metres, and which of them have points at offsets (P, 2) metres from their corner."""
     at = offset / side
     cell = np.minimum(at.astype(np.int64), shape - 1)
-    return _Blocks(shape, at, cell[:, 0] * shape[1] + cell[:, 1])
+    return _Blocks(side, shape, at, cell[:, 0] * shape[1] + cell[:, 1])
 
 
 def _low_plane(points: FloatArray, blocks: _Blocks, config: InteractionConfig) -> FloatArray:
@@ -104,6 +111,26 @@ def _low_plane(points: FloatArray, blocks: _Blocks, config: InteractionConfig) -
     middle = np.stack([blocks.sums(axis)[used] for axis in points.T], -1) / count[used, None]
     middle[:, 1] = _quantile(points[:, 1], blocks, STARTS[1])[used]
     return reference_plane(middle, config)
+
+
+def _walls(blocks: _Blocks, terrain: FloatArray, plane: FloatArray, config: InteractionConfig) -> FloatArray:
+    """(B,) metres by which blocks are above ground that stand ``config.wall_height`` above it, and are narrow; else 0.
+
+    terrain, plane: (P,) heights at the points. Opened are the blocks' heights, and those above the plane, by a square
+    of ``config.wall_width`` to each side: the ones spare levels, the others slopes.
+    """
+    count = blocks.sums()
+    heights, slopes = (np.where(count > 0, blocks.sums(a), np.nan) / np.maximum(count, 1) for a in (terrain, plane))
+    size = 2 * int(config.wall_width / blocks.side) + 1
+    risen = np.fmin(*(h - _opened(h.reshape(blocks.shape), size).ravel() for h in (heights, heights - slopes)))
+    return np.where(risen > config.wall_height, risen, 0.0)
+
+
+def _opened(heights: FloatArray, size: int) -> FloatArray:
+    """Morphological opening of heights (X, Z), NaN where unknown, by a square of ``size``, its middle where known."""
+    is_known = ~np.isnan(heights)
+    eroded = minimum_filter(np.where(is_known, heights, np.inf), size, mode="constant", cval=np.inf)
+    return np.asarray(maximum_filter(np.where(is_known, eroded, -np.inf), size, mode="constant", cval=-np.inf))
 
 
 def _quantile(values: FloatArray, blocks: _Blocks, share: float) -> FloatArray:
