@@ -272,7 +272,7 @@ def test_perfect_bodies_say_what_the_observations_allow_of_scale_and_feet_and_of
     report = json.loads((printed[1] / "ablation.json").read_text())
     [perfect], [noisy] = report["runs"]["perfect bodies"], report["runs"]["1.5x noise, perfect bodies"]
     known = {name for name, number in perfect["metrics"].items() if number is not None}
-    assert known == {"scale_off", "scale_error", "feet_terrain", "feet_terrain_mean"}
+    assert known == {"scale_off", "scale_error", "feet_terrain", "feet_terrain_mean", "feet_terrain_resized"}
     assert 0 < perfect["metrics"]["scale_off"] < 15
     assert 0 < perfect["metrics"]["feet_terrain"] < 100
     assert noisy["metrics"]["feet_terrain"] != perfect["metrics"]["feet_terrain"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crowd4d_ros.config import InteractionConfig
-from crowd4d_ros.evaluation.ground import laid_over
+from crowd4d_ros.evaluation.ground import laid_over, off_terrain, resized
 from crowd4d_ros.evaluation.metrics import scale_error
 from crowd4d_ros.interaction.point_cloud import scene_interaction_points, without_people
 from crowd4d_ros.interaction.scale import initial_scale, scaled
@@ -22,6 +22,7 @@ class Attainable:
 
     scale: the layout's size against the true one, less 1, as the metric's "scale error", the mean over frames.
     feet: (S,) metres, how far the feet are from the true terrain, vertically, as the metric's "feet: true terrain".
+    feet_resized: (S,) the same, as the metric's "size aside".
     depth: (S,) by how much farther off feet are than in truth, relative. Samples are person-frames that are seen and
     whose rays meet the surface.
     """
@@ -29,6 +30,7 @@ class Attainable:
     alpha: float
     scale: float
     feet: FloatArray
+    feet_resized: FloatArray
     depth: FloatArray
 
 
@@ -54,8 +56,8 @@ def attainable(truth: Truth, window: CrowdWindow, config: InteractionConfig) -> 
     met_there[seen] = met
     placed = np.zeros_like(feet)
     placed[met_there] = origin[met] + mu[met, None] * offset[seen][met]
-    in_truth = laid_over(placed, metric.cameras, truth.cameras)
-    height, _ = truth.terrain.height(in_truth[met_there][:, [0, 2]])
+    cameras = metric.cameras, truth.cameras
+    of_true_size = resized(placed[met_there], truth.lowest[met_there], *cameras)
     sizes = [
         scale_error(placed[there, frame], truth.lowest[there, frame])
         for frame, there in enumerate(met_there.T)
@@ -64,6 +66,7 @@ def attainable(truth: Truth, window: CrowdWindow, config: InteractionConfig) -> 
     return Attainable(
         alpha,
         float(np.mean(sizes)) if sizes else float("nan"),
-        np.abs(in_truth[met_there][:, 1] - height),
+        off_terrain(laid_over(placed[met_there], *cameras), truth.terrain),
+        off_terrain(laid_over(of_true_size, *cameras), truth.terrain),
         mu[met] - 1,
     )

@@ -6,7 +6,7 @@ joints in camera axes, each side in its own, and by the standard profile's W- an
 ``root_error`` and ``depth_error`` are of pelvises in camera axes, unaligned: what gravity and yaw are does not matter.
 ``world_error``, ``penetration`` and ``floating`` compare world coordinates: both worlds begin at their first camera's
 centre, gravity down, and any error of gravity, yaw or scale counts. ``feet_terrain`` lays the answer's first camera
-over the true one, so that of these scale alone counts.
+over the true one, so that of these scale alone counts, and ``feet_terrain_resized`` takes that away, too.
 
 Where the public descriptions of the profiles leave room:
 
@@ -44,7 +44,7 @@ from crowd4d_ros.evaluation.comparison import (
     paired,
 )
 from crowd4d_ros.evaluation.crowds import Crowd, GroundTruth
-from crowd4d_ros.evaluation.ground import laid_over
+from crowd4d_ros.evaluation.ground import laid_over, off_terrain, resized
 from crowd4d_ros.evaluation.identity import identities
 from crowd4d_ros.evaluation.matching import iou
 from crowd4d_ros.evaluation.meaning import MEANING
@@ -255,16 +255,20 @@ def _feet(compared: Comparison) -> dict[str, float]:
     """How far the lowest vertices of those found are from the true terrain, vertically, and from the own surface.
 
     The answer's world is laid over the true one by the first camera's pose: an error of gravity is none of the feet's.
+    ``feet_terrain_resized``: after the size of all is made right about that camera, neither is one of scale.
     """
-    lowest, terrain = compared.of(compared.pred.lowest)[compared.found], compared.truth.terrain
-    own = np.abs(compared.of(compared.pred.clearance)[compared.found])
-    true: FloatArray = np.full(len(lowest), np.nan)
+    found, terrain = compared.found, compared.truth.terrain
+    lowest, true_lowest = compared.of(compared.pred.lowest)[found], compared.gt.lowest[found]
+    own = np.abs(compared.of(compared.pred.clearance)[found])
+    cameras = compared.pred.cameras, compared.gt.cameras
+    true, of_true_size = np.full((2, len(lowest)), np.nan)
     if terrain is not None:
-        in_truth = laid_over(lowest, compared.pred.cameras, compared.gt.cameras)
-        true = np.abs(in_truth[:, 1] - terrain.height(in_truth[:, [0, 2]])[0])
+        true = off_terrain(laid_over(lowest, *cameras), terrain)
+        of_true_size = off_terrain(laid_over(resized(lowest, true_lowest, *cameras), *cameras), terrain)
     return {
         "feet_terrain": _median(true),
         "feet_terrain_mean": _mean(true),
+        "feet_terrain_resized": _median(of_true_size),
         "feet_surface": _median(own),
         "feet_surface_mean": _mean(own),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from crowd4d_ros.interaction.surface import Surface
 from crowd4d_ros.window import Cameras, FloatArray, SurfaceMesh
 
 CANDIDATES = 12
@@ -36,6 +37,22 @@ def laid_over(points: FloatArray, cameras: Cameras, true_cameras: Cameras) -> Fl
     """Points (…, 3) of one world in another, so that both worlds' first cameras are the same."""
     seen = points @ cameras.R[0].T + cameras.t[0]
     return np.asarray((seen - true_cameras.t[0]) @ true_cameras.R[0])
+
+
+def off_terrain(points: FloatArray, terrain: Surface) -> FloatArray:
+    """(S,) metres, up or down, from points (S, 3) to the terrain."""
+    return np.abs(points[:, 1] - terrain.height(points[:, [0, 2]])[0])
+
+
+def resized(points: FloatArray, true_points: FloatArray, cameras: Cameras, true_cameras: Cameras) -> FloatArray:
+    """Points (S, 3), of another size about their first camera: as far from it as the true ones from theirs, in the
+    median of ratios. How far somebody is off against everybody else stays.
+    """
+    if not len(points):
+        return points
+    center, true_center = cameras.centers[0], true_cameras.centers[0]
+    distance, true_distance = (np.linalg.norm(a, axis=-1) for a in (points - center, true_points - true_center))
+    return np.asarray(center + np.median(true_distance / distance) * (points - center))
 
 
 def _cross(first: FloatArray, second: FloatArray) -> FloatArray:

@@ -51,6 +51,9 @@ MEANING: dict[str, Meaning] = {
         "feet: true terrain", "cm", 100.0, "down", "of the lowest vertex, median; worlds by camera"
     ),
     "feet_terrain_mean": Meaning("  mean", "cm", 100.0, "down", "the same, mean"),
+    "feet_terrain_resized": Meaning(
+        "feet: true terrain, size aside", "cm", 100.0, "down", "the median, where the size of all is made right"
+    ),
     "feet_surface": Meaning("feet: own surface", "cm", 100.0, "down", "of the lowest vertex, median"),
     "feet_surface_mean": Meaning("  mean", "cm", 100.0, "down", "the same, mean"),
     "foot_skate": Meaning("foot skate", "m/s", 1.0, "down", "of feet that truly stand, beyond the truth's"),

@@ -179,6 +179,7 @@ def _allowed(truth: Truth, observed: CrowdWindow, config: Config, scale: float) 
         "scale_error": best.scale,
         "feet_terrain": float(np.median(best.feet)),
         "feet_terrain_mean": float(np.mean(best.feet)),
+        "feet_terrain_resized": float(np.median(best.feet_resized)),
     }
     numbers |= {name: COLUMNS[name].factor * number for name, number in found.items()}
     return {**run, "metrics": numbers, "seconds": round(time.perf_counter() - began, 2), "scale": best.alpha}

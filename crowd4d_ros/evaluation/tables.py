@@ -169,7 +169,7 @@ COUNTINGS = (
     Counting(
         "of the people found only",
         ("ppds_found", "pcod_found", "mpjpe_found", "accel", "scale_off", "scale_error", "feet_terrain",
-         "feet_terrain_mean", "feet_surface", "feet_surface_mean"),
+         "feet_terrain_mean", "feet_terrain_resized", "feet_surface", "feet_surface_mean"),
         (Floor("ppds_found", 92.0), Floor("pcod_found", 96.0), Floor("mpjpe_found", 0.75, of_initial=True),
          Floor("accel", 0.4, of_initial=True), Floor("scale_off", 3.0), Floor("feet_terrain", 3.0)),
     ),
