@@ -13,7 +13,7 @@ from crowd4d_ros.body.keypoints import keypoints, longer_legs
 from crowd4d_ros.body.smpl import BodyModel, read_body
 from crowd4d_ros.camera import project
 from crowd4d_ros.config import OptimizationConfig
-from crowd4d_ros.optimization.placement import placed_by_keypoints
+from crowd4d_ros.optimization.placement import placed_by_keypoints, seen_legs
 from crowd4d_ros.window import BodyMotion, CrowdWindow, FloatArray
 
 CONFIG = OptimizationConfig()
@@ -91,6 +91,18 @@ def test_one_network_that_sees_other_legs_would_misplace_everybody(staged, body)
     placed = placed_by_keypoints(disturbed(staged, body), body, replace(CONFIG, leg_change=0.0))
     ratio = distances(placed, body, staged.centers) / np.linalg.norm(staged.pelvis - staged.centers, axis=-1)
     assert np.median(ratio) > 1.02
+
+
+def test_a_network_in_doubt_sees_legs_shorter_in_proportion_and_one_that_guesses_does_not(staged):
+    def legs(seen: float, guessed: float) -> float:
+        confidence = np.full_like(staged.window.keypoints_confidence, seen)
+        confidence[..., 13:] = guessed
+        return seen_legs(replace(staged.window, keypoints_confidence=confidence), CONFIG) / CONFIG.leg_change
+
+    assert legs(1.0, 0.4) == 1
+    assert legs(1 - CONFIG.leg_doubt, 0.4) == pytest.approx(1)
+    assert legs(1 - 1.5 * CONFIG.leg_doubt, 0.4) == pytest.approx(1.5)
+    assert legs(0.3, 0.4) == 1, "nothing is seen"
 
 
 def test_outliers_and_guesses_do_not_move_anybody(staged, body):

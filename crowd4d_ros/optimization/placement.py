@@ -20,7 +20,7 @@ from crowd4d_ros.camera import project
 from crowd4d_ros.config import OptimizationConfig
 from crowd4d_ros.optimization import energies
 from crowd4d_ros.optimization.evidence import Evidence
-from crowd4d_ros.window import CrowdWindow
+from crowd4d_ros.window import NUM_COCO, CrowdWindow
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def placed_by_keypoints(window: CrowdWindow, body: BodyModel, config: Optimizati
         betas = config.placement_shape * seen.betas
         posed = body.pose(betas[:, None], seen.body_pose, seen.global_orient, seen.transl)
         pelvis, up = posed.joints[..., 0, :], posed.transforms[..., 0, :3, UP]
-        points = longer_legs(posed_keypoints(body, posed), config.leg_change)[..., : config.keypoints, :]
+        points = longer_legs(posed_keypoints(body, posed), seen_legs(window, config))[..., : config.keypoints, :]
         points = points - pelvis[..., None, :]
         in_camera = (pelvis[..., None, :] * R).sum(-1) + t
 
@@ -79,3 +79,15 @@ def placed_by_keypoints(window: CrowdWindow, body: BodyModel, config: Optimizati
         return window
     shape, global_orient, transl_array = (a.cpu().numpy().astype(float) for a in (betas, orient, transl))
     return replace(window, motion=replace(window.motion, betas=shape, global_orient=global_orient, transl=transl_array))
+
+
+def seen_legs(window: CrowdWindow, config: OptimizationConfig) -> float:
+    """By which share thighs and shins are longer in the window's keypoints than in bodies. Ours.
+
+    ``leg_change`` holds while keypoints that are seen, not guessed, are in doubt by ``leg_doubt`` or less, in the mean
+    over everybody. A network that sees worse sees legs shorter, in proportion.
+    """
+    confidence = window.keypoints_confidence[window.observed][:, :NUM_COCO]
+    seen = confidence[confidence > config.guessed]
+    doubt = 1.0 - float(seen.mean()) if len(seen) else 0.0
+    return config.leg_change * max(1.0, doubt / config.leg_doubt)
