@@ -124,6 +124,14 @@ def test_the_image_counts_in_body_sizes_whichever_side_is_which(exchanged: bool)
     assert of(crowd, seen + np.array([3.0, 0]), np.ones(seen.shape[:-1]))["image"] == pytest.approx(3 / 60)
 
 
+def test_what_lasts_in_the_image_is_told_from_what_jitters():
+    crowd = somebody()
+    jitter = 6.0 * (-1.0) ** np.arange(FRAMES)[:, None, None] * [0, 1]
+    found = of(crowd, crowd.pixels() + np.array([3.0, 0]) + jitter, np.ones((1, FRAMES, NUM_COCO)))
+    assert found["image_lasting"] == pytest.approx(3 / 60, rel=0.05)
+    assert found["image_jitter"] == pytest.approx(6 / 60, rel=0.15)
+
+
 def test_guessed_keypoints_and_bridged_frames_say_nothing_of_the_image():
     crowd = somebody()
     assert math.isnan(of(crowd, crowd.pixels() + 9, np.full((1, FRAMES, NUM_COCO), 0.4))["image"])

@@ -14,6 +14,7 @@ from crowd4d_ros.body.rotations import matrix_to_axis_angle, rotation_6d_to_matr
 from crowd4d_ros.body.smpl import BodyModel
 from crowd4d_ros.config import OptimizationConfig
 from crowd4d_ros.optimization import energies
+from crowd4d_ros.optimization.clock import taken_at
 from crowd4d_ros.optimization.evidence import tensor_like
 from crowd4d_ros.optimization.groups import References, poses, references, reliability
 from crowd4d_ros.optimization.segments import SegmentedMotion, split
@@ -56,7 +57,11 @@ class LongRange:
     ) -> LongRange:
         """From Stage 2's pelvis (N, T, 3) and rotations (N, T, 24, 6)."""
         ticks, lengths = (prior.frames, prior.rate), (config.segment_overlap, config.segment_least)
-        segments = split(window.valid, window.seconds, *ticks, *lengths, like=pelvis)
+        clock = window.seconds
+        if config.stage3_clock:
+            seen = window.valid & window.observed
+            clock = taken_at(clock, window.cameras, window.keypoints_2d, window.keypoints_confidence, seen)
+        segments = split(window.valid, clock, *ticks, *lengths, like=pelvis)
         motion = SegmentedMotion(prior, segments, pelvis, rotations, config.stage3_legs_kept)
         valid = tensor_like(window.valid, pelvis, torch.bool)
         reliable = tensor_like(reliability(window, config.amc_full_confidence), pelvis)

@@ -32,6 +32,7 @@ from crowd4d_ros.optimization.evidence import Evidence, tensor_like
 from crowd4d_ros.optimization.image import View
 from crowd4d_ros.optimization.long_range import LongRange
 from crowd4d_ros.optimization.seam import seam
+from crowd4d_ros.optimization.settling import rises
 from crowd4d_ros.optimization.stages import Stage
 from crowd4d_ros.priors.motion import MotionPrior, Segment
 from crowd4d_ros.priors.pose import PosePrior
@@ -199,8 +200,28 @@ class Problem:
         posed = self.body.pose(betas[:, None], body_pose, orient, transl)
         index = self.body.lowest_index(posed)
         lowest = self.body.skin(posed, index[..., None])[..., 0, :]
-        motion = BodyMotion(*(array(a) for a in (betas, body_pose, orient, transl)))
-        return motion, array(posed.joints), array(lowest)
+        rise = self._rise(lowest)
+        motion = BodyMotion(*(array(a) for a in (betas, body_pose, orient, transl + rise)))
+        return motion, array(posed.joints + rise[..., None, :]), array(lowest + rise)
+
+    def _rise(self, lowest: Tensor) -> Tensor:
+        """(N, T, 3) metres: how lowest vertices (N, T, 3) are set on the ground at the end of Stage 3."""
+        config, rise = self.config, torch.zeros_like(lowest)
+        is_due = self.long_range is not None and self.has_settled and config.stage3_settling and config.weight_hsip_y
+        if self.ground is None or not is_due:
+            return rise
+        alpha = self.variables["log_alpha"].exp()
+        height, _ = self.ground.height(lowest[..., [0, 2]] / alpha)
+        rise[..., UP] = rises(
+            lowest[..., UP] - alpha * height,
+            self.has_proxy,
+            self.seam.held,
+            energies.adjacent(self.valid),
+            self._tensor(self.window.seconds, torch.float64),
+            config.stage3_settling,
+            config.stage3_settling_width,
+        )
+        return rise
 
     def _begin_long_range(self) -> None:
         """From here on the motion is what the segments' codes say, beginning with Stage 2's."""
