@@ -67,6 +67,8 @@ def test_people_are_where_the_camera_sees_them_to_a_pixel(body: BodyModel) -> No
     assert bare.sum() > 1000
     assert changed[within].mean() > 0.9
     assert changed[~around].mean() < 0.005
+    across = [np.nonzero(mask & around)[1].mean() for mask in (changed, bare)]
+    assert across[0] == pytest.approx(across[1], abs=0.3)  # the centre of a pixel is a whole number
 
 
 def test_a_fixed_camera_sees_the_same_background_in_every_frame(body: BodyModel) -> None:

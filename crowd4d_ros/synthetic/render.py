@@ -213,8 +213,9 @@ class _Scene:
                 "type": "perspective",
                 "fov_axis": "x",
                 "fov": float(np.degrees(2 * np.arctan(width / (2 * K[0, 0])))),
-                "principal_point_offset_x": float((width / 2 - K[0, 2]) / width),
-                "principal_point_offset_y": float((height / 2 - K[1, 2]) / height),
+                # Pixels' centres are whole numbers in K, as in OpenCV, and halves in the film.
+                "principal_point_offset_x": float((width / 2 - (K[0, 2] + 0.5)) / width),
+                "principal_point_offset_y": float((height / 2 - (K[1, 2] + 0.5)) / height),
                 "near_clip": NEAR,
                 "far_clip": 1e4,
                 "to_world": mi.ScalarTransform4f(pose),
