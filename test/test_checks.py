@@ -132,6 +132,22 @@ def test_what_lasts_in_the_image_is_told_from_what_jitters():
     assert found["image_jitter"] == pytest.approx(6 / 60, rel=0.15)
 
 
+def test_what_is_seen_too_seldom_neither_lasts_nor_jitters():
+    crowd = somebody()
+    confidence = np.ones((1, FRAMES, NUM_COCO)) * (np.arange(FRAMES) % 2 == 0)[:, None]
+    found = of(crowd, crowd.pixels() + np.array([3.0, 0]), confidence)
+    assert found["image"] == pytest.approx(3 / 60)
+    assert math.isnan(found["image_lasting"])
+    assert math.isnan(found["image_jitter"])
+
+
+def test_speeds_are_by_when_frames_seem_to_have_been_taken(monkeypatch: pytest.MonkeyPatch):
+    crowd = somebody(walk(2.0))
+    assert of(crowd)["speed"] == pytest.approx(2.0)
+    monkeypatch.setattr("crowd4d_ros.evaluation.checks.taken_at", lambda seconds, *_: 2 * seconds)
+    assert of(crowd)["speed"] == pytest.approx(1.0)
+
+
 def test_guessed_keypoints_and_bridged_frames_say_nothing_of_the_image():
     crowd = somebody()
     assert math.isnan(of(crowd, crowd.pixels() + 9, np.full((1, FRAMES, NUM_COCO), 0.4))["image"])

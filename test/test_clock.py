@@ -7,7 +7,7 @@ import pytest
 from synthetic_crowd import looking_down
 
 from crowd4d_ros.optimization.clock import REACH, TRUNK, lateness, taken_at
-from crowd4d_ros.window import BoolArray, Cameras, FloatArray
+from crowd4d_ros.window import Cameras, FloatArray
 
 PEOPLE, FRAMES, FPS = 8, 60, 10.0
 STAMPS = np.arange(FRAMES) / FPS
@@ -61,14 +61,25 @@ def test_who_stands_or_is_not_seen_says_nothing():
     np.testing.assert_array_equal(lateness(STAMPS, wrong, hidden), without)
 
 
-def of(path: FloatArray, cameras: Cameras, confidence: float = 1.0, seen: BoolArray = EVERYBODY) -> FloatArray:
+@pytest.mark.parametrize("people", [2, 3, 4, 5])
+def test_people_who_are_never_seen_at_once_tell_nothing(people: int):
+    one_by_one = np.arange(FRAMES) * people // FRAMES == np.arange(people)[:, None]
+    for _ in range(10):
+        assert not lateness(STAMPS, walks(STAMPS, noise=1.0)[:people], one_by_one).any()
+
+
+def of(path: FloatArray, cameras: Cameras, confidence: float = 1.0, stamps: FloatArray = STAMPS) -> FloatArray:
     keypoints = np.full((PEOPLE, FRAMES, 17, 2), np.nan)
     keypoints[:, :, TRUNK] = path[:, :, None]
-    return taken_at(STAMPS, cameras, keypoints, np.full((PEOPLE, FRAMES, 17), confidence), seen)
+    return taken_at(stamps, cameras, keypoints, np.full((PEOPLE, FRAMES, 17), confidence), EVERYBODY)
 
 
 def standing_camera() -> Cameras:
     return Cameras(np.stack([looking_down(0.3)] * FRAMES), np.zeros((FRAMES, 3)), "made up")
+
+
+def test_frames_were_taken_as_much_later_as_they_are_late():
+    assert error(of(walks(STAMPS + LATE), standing_camera()) - STAMPS) < 0.3 * LATE.std()
 
 
 def test_frames_keep_their_order_however_late():
@@ -77,9 +88,17 @@ def test_frames_keep_their_order_however_late():
     assert np.abs(taken - STAMPS).max() == pytest.approx(REACH / FPS)
 
 
-def test_a_moving_camera_or_guessed_keypoints_leave_the_stamps():
+def test_a_moving_or_turning_camera_or_guessed_keypoints_leave_the_stamps():
     moving = Cameras(standing_camera().R, np.linspace(0, 1, 3 * FRAMES).reshape(FRAMES, 3), "made up")
+    turning = Cameras(np.stack([looking_down(angle) for angle in 0.01 * STAMPS]), standing_camera().t, "made up")
     path = walks(STAMPS + LATE)
     assert (of(path, standing_camera()) != STAMPS).any()
     np.testing.assert_array_equal(of(path, moving), STAMPS)
+    np.testing.assert_array_equal(of(path, turning), STAMPS)
     np.testing.assert_array_equal(of(path, standing_camera(), confidence=0.4), STAMPS)
+
+
+def test_stamps_that_repeat_or_go_back_are_left():
+    for border in (STAMPS[29], STAMPS[10]):
+        stamps = np.append(STAMPS[:30], border + STAMPS[:30])
+        np.testing.assert_array_equal(of(walks(STAMPS + LATE), standing_camera(), stamps=stamps), stamps)

@@ -22,7 +22,7 @@ from crowd4d_ros.evaluation.crowds import Crowd
 from crowd4d_ros.evaluation.meaning import Meaning
 from crowd4d_ros.evaluation.reading import read_result_crowd
 from crowd4d_ros.io.resume import recorded
-from crowd4d_ros.optimization.clock import taken_at
+from crowd4d_ros.optimization.clock import SURE, taken_at
 from crowd4d_ros.window import NUM_COCO, FloatArray, FrameObservations
 
 CHECKS = {
@@ -44,8 +44,6 @@ CHECKS = {
 
 WALKS = 0.7
 """m/s: who is faster faces where they go."""
-SURE = 0.5
-"""confidence from which a keypoint was seen, not guessed."""
 LASTS = 1.0
 """seconds, about: the noise of keypoints does so, and what is off for longer is an error, theirs or ours."""
 ROUNDED = 1e-6

@@ -37,21 +37,23 @@ REACH = 0.4
 def taken_at(
     seconds: FloatArray, cameras: Cameras, keypoints: FloatArray, confidence: FloatArray, seen: BoolArray
 ) -> FloatArray:
-    """Seconds (T,) at which frames were taken: the stamps', if nothing speaks against them, or if the camera moves, as
-    its own shaking looks the same.
+    """Seconds (T,) at which frames were taken: the stamps', if nothing speaks against them, if they do not increase, or
+    if the camera moves, as its own shaking looks the same.
 
     keypoints: (N, T, K, 2) pixels as detected; confidence: (N, T, K); seen: (N, T), elsewhere they may be anything.
     """
-    if len(seconds) < 2 or np.ptp(cameras.R, axis=0).any() or np.ptp(cameras.t, axis=0).any():
+    step = np.diff(seconds)
+    moves = np.ptp(cameras.R, axis=0).any() or np.ptp(cameras.t, axis=0).any()
+    if not len(step) or (step <= 0).any() or moves:
         return seconds
     seen = seen & (confidence[..., TRUNK] > SURE).all(-1)
     path = np.where(seen[..., None], keypoints[..., TRUNK, :].mean(-2), 0.0)
     late = lateness(seconds, path, seen)
+    most = REACH * np.minimum(np.append(step[:1], step), np.append(step, step[-1:]))
+    late = np.clip(late, -most, most)
     if late.any():
         logger.info("frames were taken up to %.2f s before or after their stamps", np.abs(late).max())
-    step = np.diff(seconds)
-    most = REACH * np.minimum(np.append(step[:1], step), np.append(step, step[-1:]))
-    return np.asarray(seconds + np.clip(late, -most, most))
+    return np.asarray(seconds + late)
 
 
 def lateness(seconds: FloatArray, path: FloatArray, seen: BoolArray) -> FloatArray:
@@ -68,7 +70,8 @@ def lateness(seconds: FloatArray, path: FloatArray, seen: BoolArray) -> FloatArr
     ahead = (apart * velocity).sum(-1) / noise[:, None]
     weight = np.square(velocity).sum(-1) / noise[:, None]
     products, weights = (np.square(each.sum(0)).sum() - np.square(each).sum() for each in (ahead, weight))
-    if products <= BEYOND_CHANCE * np.sqrt(2 * weights):
+    # no two are ever seen at once: nothing but rounding is left of either
+    if weights <= 0 or products <= BEYOND_CHANCE * np.sqrt(2 * weights):
         return np.zeros_like(seconds)
     return np.asarray(ahead.sum(0) / (weights / products + weight.sum(0)))
 
