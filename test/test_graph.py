@@ -44,7 +44,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from crowd4d_ros.nodes.common import LATCHED, CrowdNode, Worker, ros_types, to_time  # noqa: E402
+from crowd4d_ros.nodes.common import LATCHED, CrowdNode, EndOfStream, Worker, ros_types, to_time  # noqa: E402
 from crowd4d_ros.nodes.initializer import InitializerNode  # noqa: E402
 from crowd4d_ros.nodes.optimizer import OptimizerNode  # noqa: E402
 from crowd4d_ros.nodes.player import Player, camera_info  # noqa: E402
@@ -323,15 +323,50 @@ def test_waking_a_full_worker_neither_waits_nor_drops(graph: Graph) -> None:
     assert handled == ["first", "second", None]
 
 
+def test_while_nobody_listens_a_reliable_worker_makes_its_source_wait(graph: Graph) -> None:
+    node = graph.start(Camera)
+    handled = []
+
+    def handle(item: str | None) -> None:
+        node.wait_for_subscribers(node.images, 1)
+        handled.append(item)
+
+    worker = Worker(node, handle, size=1, drop=False)
+    source = threading.Thread(target=lambda: [worker.put(item) for item in "abc"])
+    source.start()
+    time.sleep(0.5)
+    assert source.is_alive()
+    graph.start(InitializerNode, RandomInitializer)
+    wait_until(lambda: handled == ["a", "b", "c"], "all of it")
+
+
 def test_a_stream_whose_every_image_fails_still_ends(graph: Graph, video: Path, calibration: Path) -> None:
     class Broken(RandomInitializer):
         def push(self, frame: Frame) -> list[CrowdWindow]:
             raise KeyError("a bug")
 
+        def finish(self) -> list[CrowdWindow]:
+            raise KeyError("another bug")
+
     node = graph.start(InitializerNode, Broken, reliable=True)
     graph.start(Player, video=str(video), camera_info=str(calibration), rate=0.0, in_flight=2)
     wait_until(lambda: node._initializer is not None and node._initializer.resets, "the end of the stream")
-    assert node.counters["failed"] == FRAMES
+    wait_until(lambda: node.counters["failed"] == FRAMES + 1, "every image and the end")
+
+
+def test_an_empty_stream_after_another_is_over_as_well(graph: Graph) -> None:
+    sender, listener = graph.start(Camera), graph.start(Crowd)
+    said = []
+    end = EndOfStream(listener, "camera", lambda: said.append("the end"))
+    sender.report(output=5)
+    sender.report(end=True)
+    wait_until(lambda: len(said) == 1, "the end of the first")
+    end.handled(5)
+    assert end.reached
+    end.restart()
+    sender.report(end=True)
+    wait_until(lambda: len(said) == 2, "the end of the second")
+    assert end.reached
 
 
 def test_messages_that_do_not_fit_together_are_left_out(graph: Graph, tmp_path: Path) -> None:

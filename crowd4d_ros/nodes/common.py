@@ -74,13 +74,14 @@ class CrowdNode(Node):  # type: ignore[misc]
     """A node with parameters from dataclasses, progress, diagnostics, and an end.
 
     stop: set by a signal, or by the node when it is done. options: rclpy's, such as parameter_overrides.
+    abandoned: work in hand did not end. awaits_message: the worker waits for what only a callback can bring.
     """
 
     def __init__(self, name: str, stop: threading.Event, **options: Any) -> None:
         super().__init__(name, **options)
         self.stop = stop
         self.status = 0
-        self.abandoned = self.is_waiting = False
+        self.abandoned = self.awaits_message = False
         self.counters: dict[str, Any] = {}
         self._progress = Progress()
         self._progress_publisher = self.create_publisher(Progress, "~/progress", LATCHED)
@@ -107,6 +108,8 @@ class CrowdNode(Node):  # type: ignore[misc]
             self._progress.output = to_time(output)
         self._progress.end = end
         self._progress_publisher.publish(self._progress)
+        if end:
+            self._progress = Progress()  # nothing of this stream is the next one's, which may be empty
 
     def diagnose(self, what: str) -> None:
         """Publish the counters; a warning where some count ``what``, "images", that were left out."""
@@ -127,20 +130,25 @@ class CrowdNode(Node):  # type: ignore[misc]
         """Add to a counter of the diagnostics."""
         self.counters[counter] = self.counters.get(counter, 0) + by
 
-    def wait_until(self, ready: Callable[[], bool], what: str, patience: float = PATIENCE_S) -> bool:
-        """Block (a worker, never a callback) until ``ready``, and say for what. False: the node stops."""
+    def wait_until(
+        self, ready: Callable[[], bool], what: str, patience: float = PATIENCE_S, by_message: bool = True
+    ) -> bool:
+        """Block (a worker, never a callback) until ``ready``, and say for what. False: the node stops.
+
+        by_message: a callback makes it ready, so that none may wait for the worker meanwhile (``Worker.put``).
+        """
         started = time.monotonic()
         said = False
         try:
             while not ready():
-                self.is_waiting = True
+                self.awaits_message = by_message
                 if self.stop.wait(POLL_S):
                     return False
                 if not said and time.monotonic() - started > patience:
                     self.get_logger().info(f"waiting for {what}")
                     said = True
         finally:
-            self.is_waiting = False
+            self.awaits_message = False
         return True
 
     def wait_for_subscribers(self, publisher: Publisher, count: int) -> bool:
@@ -148,6 +156,7 @@ class CrowdNode(Node):  # type: ignore[misc]
         return self.wait_until(
             lambda: publisher.get_subscription_count() >= count,
             f"{count} subscribers of {publisher.topic_name}",
+            by_message=False,
         )
 
     def close(self) -> None:
@@ -194,7 +203,7 @@ class Worker(Generic[T]):
                 self._items.popleft()
                 self._node.count("dropped")
             while len(self._items) >= self._size and not self._node.stop.is_set():
-                if self._node.is_waiting:
+                if self._node.awaits_message:
                     self._node.count("dropped")
                     return
                 self._changed.wait(POLL_S)

@@ -206,8 +206,9 @@ class InitializerNode(CrowdNode):
         try:
             if self._initializer is not None:
                 self._publish(self._initializer.finish())
-                self._initializer.reset()
         finally:  # whatever came of it: the others wait for the end
+            if self._initializer is not None:
+                self._initializer.reset()
             self._frame = self.parameters.first_frame
             self._every_second()  # the last counters, for whoever stops at the end
             self.report(end=True)
