@@ -52,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, debug: bool) -> int:
-    if debug or not is_ours(error):
+    ours = is_ours(error)
+    if debug or not ours:
         traceback.print_exception(error)
-    text = error if is_ours(error) else "this is a bug, please report it with the lines above"
+    text = error if ours else "this is a bug, please report it with the lines above"
     print(f"crowd4d: {text}", file=sys.stderr)
-    return USER_ERROR if is_ours(error) else BUG
+    return USER_ERROR if ours else BUG
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from synthetic_motion import body_model, crowd_motion, windows
 
 from crowd4d_ros import messages
 from crowd4d_ros.io import open_input
-from crowd4d_ros.io.bags import BagError, ResultBag, open_bag
+from crowd4d_ros.io.bags import BagError, ResultBag, open_bag, opened
 from crowd4d_ros.io.camera import CameraInfoError
 from crowd4d_ros.io.images import ImageError, decode_compressed, decode_image
 
@@ -113,6 +113,16 @@ def test_a_thermal_image_gets_contrast() -> None:
 def test_impossible_images_are_refused(encoding: str, step: int, size: int, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         decode_image(encoding, HEIGHT, WIDTH, step, False, bytes(size))
+
+
+def test_an_odd_row_of_pixels_that_share_colours_is_refused() -> None:
+    with pytest.raises(ImageError, match="cannot convert 3x2"):
+        decode_image("yuyv", 2, 3, 6, False, bytes(12))
+
+
+def test_a_compressed_image_of_floats_is_refused() -> None:
+    with pytest.raises(ImageError, match="float32"):
+        decode_compressed("tiff", cv2.imencode(".tiff", np.ones((4, 4), np.float32))[1].tobytes())
 
 
 def test_an_image_without_pixels_is_refused() -> None:
@@ -286,6 +296,16 @@ def test_what_is_no_bag_is_named(tmp_path: Path, metadata: str | None) -> None:
         (folder / "metadata.yaml").write_text(metadata)
     with pytest.raises(BagError, match="thing"):
         open_bag(folder)
+
+
+def test_a_bag_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="thing"), opened(tmp_path / "thing"):
+        pass
+
+
+def test_an_infinite_frame_rate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="--fps"):
+        open_bag(write_bag(tmp_path / "bag", {"/image": stream()}), fps=np.inf)
 
 
 def test_a_bag_without_images_is_refused(tmp_path: Path) -> None:

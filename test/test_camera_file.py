@@ -82,12 +82,17 @@ def test_the_rectified_matrix_is_P_only_where_P_makes_sense() -> None:
         ({"model": "equidistant"}, "coefficients"),
         ({"width": 0}, "image size"),
         ({"P": [1.0, 2.0]}, "P 12"),
+        ({"width": float("inf")}, "width and height one each"),
     ],
 )
 def test_useless_calibrations_are_refused_with_a_reason(change: dict[str, object], says: str) -> None:
     arguments = {"width": 640, "height": 480, "K": K, "D": PLUMB_BOB, "model": "plumb_bob", **change}
     with pytest.raises(CameraInfoError, match=says):
         intrinsics_from(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_calibration_that_names_no_model_is_of_the_usual_one() -> None:
+    assert intrinsics_from(640, 480, K, PLUMB_BOB, None).distortion_model == "plumb_bob"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

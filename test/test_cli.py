@@ -22,6 +22,7 @@ from synthetic_motion import body_model, crowd_motion, frames_of, nobody
 
 from crowd4d_ros import cli, offline
 from crowd4d_ros.config import Config, ConfigError, nested
+from crowd4d_ros.errors import told
 from crowd4d_ros.initialization.initializer import StreamError
 from crowd4d_ros.io.camera import write_camera_info
 from crowd4d_ros.io.results import read_results
@@ -460,3 +461,15 @@ def test_the_report_is_plain_json(recording: tuple[Path, Path], tmp_path: Path) 
     run(recording, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["arguments"]["input"] == str(recording[0])
+
+
+def test_of_an_error_of_ours_its_message_is_told_and_of_a_bug_where_it_is() -> None:
+    def said(error: Exception) -> str:
+        try:
+            raise error
+        except Exception as raised:
+            return told(raised)
+
+    assert said(ConfigError("give another value")) == "give another value"
+    assert "test_cli.py" in said(KeyError("a bug"))
+    assert said(KeyError("a bug")).endswith("KeyError: 'a bug'")

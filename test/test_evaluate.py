@@ -254,12 +254,14 @@ def test_feet_from_the_terrain_with_size_aside_are_those_of_the_true_size(made: 
     """All a tenth too large about the first camera, 5 m up, puts feet half a metre too low; who is sunk stays sunk."""
     centre = truth.crowd.cameras.centers[0]
 
-    def measured(down: float) -> dict[str, float]:
+    def measured(down: float, astray: float = 1.0) -> dict[str, float]:
         lowest = centre + 1.1 * (truth.crowd.lowest - [0.0, down, 0.0] - centre)
+        lowest[0] = centre + astray * (lowest[0] - centre)
         return evaluate(replace(truth.crowd, lowest=lowest), truth, tracking="ids").values
 
     assert measured(0.0)["feet_terrain"] == pytest.approx(0.5, abs=1e-3)
     assert measured(0.0)["feet_terrain_resized"] == pytest.approx(0.0, abs=1e-3)
+    assert measured(0.0, astray=2.0)["feet_terrain_resized"] == pytest.approx(0.0, abs=1e-3), "one is not all"
     assert 0.02 < measured(0.05)["feet_terrain_resized"] < 0.05, "to be lower is in part to be farther off"
 
 

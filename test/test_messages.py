@@ -246,6 +246,14 @@ def test_the_surface_comes_back(library: Any) -> None:
     assert_array_equal(got.faces, motion.surface.faces)
 
 
+@pytest.mark.parametrize(("vertices", "faces"), [(4, [0, 1, 2]), (3, [0, 1, 2]), (9, [0, 1, 3]), (9, [0, 1])])
+def test_a_surface_whose_parts_do_not_fit_together_is_refused(vertices: int, faces: list[int]) -> None:
+    parts = {"vertices": np.zeros(vertices, np.float32), "faces": np.array(faces, np.uint32)}
+    message = BagLibrary.types("crowd4d_ros/msg/SurfaceMesh")(header=None, window_id=7, segment_id=0, **parts)
+    with pytest.raises(messages.MessageError, match="window 7"):
+        messages.read_surface(message)
+
+
 def test_terrain_is_walkable_where_level_and_an_obstacle_where_steep() -> None:
     # two metres of level ground along x, then a wall of 45 degrees for two more; y is 1 m wide
     x, z = np.array([0.0, 2, 4]), np.array([0.0, 0, 2])

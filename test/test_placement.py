@@ -105,6 +105,14 @@ def test_a_network_in_doubt_sees_legs_shorter_in_proportion_and_one_that_guesses
     assert legs(0.3, 0.4) == 1, "nothing is seen"
 
 
+def test_people_are_placed_by_the_legs_that_a_network_in_doubt_sees(staged, body):
+    doubt = np.full_like(staged.window.keypoints_confidence, 1 - 1.5 * CONFIG.leg_doubt)
+    window = replace(disturbed(staged, body), keypoints_confidence=doubt)
+    longer = replace(CONFIG, leg_change=1.5 * CONFIG.leg_change, leg_doubt=1.0)
+    found, expected = (placed_by_keypoints(window, body, config).motion.transl for config in (CONFIG, longer))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_outliers_and_guesses_do_not_move_anybody(staged, body):
     rng = np.random.default_rng(1)
     window = disturbed(staged, body, depth=1.06)

@@ -142,6 +142,12 @@ def test_the_surface_is_z_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(surface.faces, motion.surface.faces)
 
 
+def test_the_report_says_when_there_is_nobody_and_when_there_is_nothing(tmp_path: Path) -> None:
+    assert written(tmp_path).report["warnings"] == ["no window could be reconstructed"]
+    nobody = people_of(crowd_motion(people=1, frames=3), np.zeros(0, int))
+    assert "no people were found" in written(tmp_path, nobody).report["warnings"]
+
+
 def test_the_report_tells_who_was_there(tmp_path: Path) -> None:
     motion = crowd_motion(people=2, frames=20)
     report = written(tmp_path, *windows(motion, length=10, overlap=4)).report

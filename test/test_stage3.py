@@ -15,7 +15,7 @@ from crowd4d_ros.body.rotations import axis_angle_to_matrix, matrix_to_6d
 from crowd4d_ros.body.smpl import BodyModel, read_body
 from crowd4d_ros.config import ConfigError, OptimizationConfig
 from crowd4d_ros.interaction.anchors import COUPLINGS
-from crowd4d_ros.optimization import energies
+from crowd4d_ros.optimization import energies, long_range
 from crowd4d_ros.optimization.long_range import LongRange
 from crowd4d_ros.optimization.placement import placed_by_keypoints
 from crowd4d_ros.optimization.problem import Problem
@@ -220,6 +220,52 @@ def test_it_halves_the_jitter_that_stage_2_left(staged, prepared, body, prior, m
     left, leaves = (acceleration(s.joints, prepared.window.valid) for s in (before, after))
     assert leaves - true < 0.5 * (left - true)
     np.testing.assert_allclose(after.joints[:, :, 0], pelvis(body, after.motion), atol=1e-5)
+
+
+def test_bodies_are_set_on_the_ground_at_the_end_once_the_scale_has_settled(staged, body, prior, motion_prior):
+    prepared = prepare(body, staged.window, error=1.1)
+    valid, ground = prepared.window.valid, prepared.proxy.ground
+    settles = replace(BRIEF, stage1_iterations=12, stable_iterations=2, stable_change=1.0)
+    settles_later = replace(settles, stable_iterations=100)
+
+    def solved(config, settling):
+        config = replace(config, stage3_settling=settling)
+        return optimize(prepared.window, prepared.proxy, body, prior, config, motion_prior=motion_prior)
+
+    def off_ground(solution):
+        height, _ = ground.height(solution.lowest[..., [0, 2]] / solution.alpha)
+        return np.median(np.abs(solution.lowest[..., 1] - solution.alpha * height)[valid])
+
+    before, after = (solved(settles, settling) for settling in (0.0, 0.1))
+    assert after.alpha == before.alpha < 0.99
+    assert off_ground(after) < 0.5 * off_ground(before)
+    rise = after.lowest - before.lowest
+    np.testing.assert_array_equal(rise[..., [0, 2]], 0)
+    np.testing.assert_allclose(after.motion.transl - before.motion.transl, rise, atol=1e-6)
+    np.testing.assert_allclose(after.joints - before.joints, rise[:, :, None].repeat(24, 2), atol=1e-6)
+    np.testing.assert_array_equal(after.motion.body_pose, before.motion.body_pose)
+    np.testing.assert_array_equal(*(solved(settles_later, settling).lowest for settling in (0.0, 0.1)))
+
+
+def test_segments_run_by_when_frames_were_taken(prepared, body, motion_prior, monkeypatch):
+    everybody = np.ones((4, 1), bool)
+    window = replace(prepared.window, valid=everybody & (np.arange(24) > 0), observed=everybody & (np.arange(24) != 5))
+    asked = []
+
+    def a_second_later(seconds, cameras, keypoints, confidence, seen):
+        asked.append(seen)
+        return seconds + 1
+
+    monkeypatch.setattr(long_range, "taken_at", a_second_later)
+    rest = torch.zeros(4, 24, 3), matrix_to_6d(torch.eye(3)).expand(4, 24, 24, 6)
+
+    def start(is_told):
+        config = replace(BRIEF, stage3_clock=is_told)
+        return LongRange.of(window, body, motion_prior, config, *rest).motion.segments.start
+
+    torch.testing.assert_close(start(True), start(False) + 1)
+    (seen,) = asked
+    np.testing.assert_array_equal(seen, everybody & ~np.isin(np.arange(24), [0, 5]))
 
 
 def test_a_window_too_short_for_a_segment_keeps_stage_2s_motion_and_says_so(

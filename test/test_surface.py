@@ -204,6 +204,15 @@ def test_what_stands_high_is_ground_where_it_is_wide_enough(width, stays, slope)
     assert (np.histogram(sipc[~is_top, 0], [-15, -width / 2, width / 2, 15])[0][[0, 2]] > 100).all()
 
 
+@pytest.mark.parametrize(
+    "ground", [lambda x, z: 0.4 * z, lambda x, z: np.clip(0.8 * x, -5, 5)], ids=["a slope", "two levels"]
+)
+def test_slopes_and_levels_are_ground_up_to_the_edge_of_the_scene(ground):
+    scene = scene_of(ground_points(ground, 40000))
+    found, all_of_it = (scene_interaction_points(scene, replace(CONFIG, wall_height=h)) for h in (1.5, np.inf))
+    np.testing.assert_array_equal(found, all_of_it)
+
+
 def test_a_far_scene_has_a_bounded_mesh(caplog):
     surface = build_surface(np.array([[0.0, 0, 0], [5000, 0, 3000]]), NOBODY, CONFIG)
     assert surface.heights.size <= 1.02 * CONFIG.max_nodes

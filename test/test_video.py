@@ -87,7 +87,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes | None, says: 
     assert "thing.avi" in str(refusal.value)
 
 
-@pytest.mark.parametrize("arguments", [{"start": COUNT}, {"start": -1}, {"frames": 0}, {"fps": 0.0}])
+@pytest.mark.parametrize("arguments", [{"start": COUNT}, {"start": -1}, {"frames": 0}, {"fps": 0.0}, {"fps": np.inf}])
 def test_impossible_parts_are_refused(video: Path, arguments: dict[str, float]) -> None:
     with pytest.raises(VideoError, match="--"):
         open_video(video, **arguments)  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ metres where it is even, and steps and kerbs stay where enough points show them.
 
 Where the foot of a wall, a pillar or a tree is hidden, the lowest points that are seen are metres up, and the ground
 before it would become a ramp that rays at people meet too early. What stands so high and is narrow is no ground, at no
-level: a morphological opening of the blocks' heights tells.
+level: a morphological opening of the blocks' heights tells. It costs the top of a crest both of whose flanks fall by
+``wall_height`` within ``wall_width``, too; the surface goes straight across it.
 """
 
 from __future__ import annotations
