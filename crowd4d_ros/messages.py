@@ -326,7 +326,7 @@ class WindowDecoder:
         self._sent: _Sent | None = None
 
     def decode(self, message: Any) -> CrowdWindow:
-        """The window of one message. Raises MessageError where its arrays do not fit together."""
+        """The window of one message. Raises MessageError where its arrays do not fit together, or time goes back."""
         try:
             return self._decode(message)
         except (ValueError, IndexError) as error:
@@ -335,6 +335,8 @@ class WindowDecoder:
     def _decode(self, message: Any) -> CrowdWindow:
         stamps, track_ids = np.array(message.stamps), np.array(message.track_ids, np.int64)
         people, length, points = len(track_ids), len(stamps), len(message.scene_confidence)
+        if (stamps[1:] <= stamps[:-1]).any():
+            raise ValueError("its stamps do not increase")
         content = _shaped(message.content, people, length)
         valid, observed = (content & VALID) > 0, (content & OBSERVED) > 0
         before = self._sent

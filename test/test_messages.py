@@ -193,6 +193,13 @@ def test_a_message_whose_arrays_do_not_fit_names_the_window() -> None:
         messages.WindowDecoder().decode(broken)
 
 
+def test_a_window_whose_time_goes_back_is_refused() -> None:
+    stream, library = Stream(), BagLibrary()
+    message = messages.WindowEncoder(library.types, "world").encode(stream.window(0), stream.rest_pelvis, "camera")
+    with pytest.raises(messages.MessageError, match="stamps do not increase"):
+        messages.WindowDecoder().decode(replace(message, stamps=message.stamps[::-1]))
+
+
 def test_the_crowd_arrives_frame_by_frame(library: Any) -> None:
     stream = Stream()
     sent = stream.motion(1)
